@@ -1,0 +1,136 @@
+# Common to all bats files: `load ../helpers` (or where it is from there).
+# Every test then starts in an empty folder of its own, which is removed.
+# shellcheck shell=bash
+
+bats_require_minimum_version 1.5.0
+: "${QIMG:?run the tests by make check}" "${QIMG_SRC:?}"
+
+cd "$BATS_TEST_TMPDIR" || exit 1
+
+qimg() {
+  "$QIMG" "$@"
+}
+
+# run_apart COMMAND...: bats' run; $output is stdout alone, $stderr the rest.
+run_apart() {
+  run --separate-stderr "$@"
+  # bats leaves this in the test's folder.
+  rm -f "$BATS_TEST_TMPDIR"/separate-stderr-*
+}
+
+# run_qimg ARG...: qimg as run_apart runs it.
+run_qimg() {
+  run_apart "$QIMG" "$@"
+}
+
+# expect_code N COMMAND...: run_apart, which fails with all that the command
+# said when that does not exit with N. `qimg` is such a command.
+expect_code() {
+  local want=$1
+  shift
+  run_apart "$@"
+  if [ "$status" != "$want" ]; then
+    printf 'exit code %s, expected %s: %s\n' "$status" "$want" "$*"
+    printf '%s\n' "--- stdout:" "$output" "--- stderr:" "$stderr"
+    return 1
+  fi
+}
+
+# format_of FILE: what to tell qemu about it; only raw must not be guessed.
+format_of() {
+  case $1 in
+  *.raw) echo raw ;;
+  *) qemu-img info -U --output=json "$1" | jq -r .format ;;
+  esac
+}
+
+# oracle_check IMG: qemu-img finds neither corruption nor leak.
+oracle_check() {
+  qemu-img check -q -f "$(format_of "$1")" "$1"
+}
+
+# oracle_equal A B: qemu-img finds the same content in both.
+oracle_equal() {
+  qemu-img compare -q -f "$(format_of "$1")" -F "$(format_of "$2")" "$1" "$2"
+}
+
+# mkpattern FILE SIZE SEED: SIZE bytes (K, M, G as usual) that depend on SEED
+# alone, in runs of 4 KiB to 256 KiB of four kinds: a hole, zeroes that are
+# written, bytes that pack well, bytes that do not.
+mkpattern() {
+  perl -e '
+    use strict;
+    my ($file, $size, $seed) = @ARGV;
+    my %unit = (K => 10, M => 20, G => 30);
+    $size =~ /^(\d+)([KMG]?)$/ or die "mkpattern: bad size $size\n";
+    $size = $1 << ($unit{$2} || 0);
+    srand $seed;
+    my $noise = pack "L*", map { int rand 4294967296 } 1 .. 1 << 17;
+    open my $out, ">:raw", $file or die "$file: $!\n";
+    for (my $at = 0; $at < $size;) {
+      my $len = 4096 << int rand 7;
+      $len = $size - $at if $len > $size - $at;
+      my $kind = int rand 5;
+      my $data;
+      if ($kind == 1) {
+        $data = "\0" x $len;
+      } elsif ($kind == 2) {
+        my $word = sprintf "%08x.", rand 4294967296;
+        $data = substr $word x ($len / length($word) + 1), 0, $len;
+      } elsif ($kind > 2) {
+        # No two runs alike: a slice of the noise, turned by a word.
+        my $turn = pack("L", int rand 4294967296) x ($len / 4 + 1);
+        $data = substr($noise, 4 * int(rand 65536), $len)
+          ^ substr($turn, 0, $len);
+      }
+      if (defined $data) {
+        seek $out, $at, 0;
+        print $out $data or die "$file: $!\n";
+      }
+      $at += $len;
+    }
+    truncate $out, $size;
+    close $out or die "$file: $!\n";
+  ' "$@"
+}
+
+# hold_image IMG [FORMAT]: another process, a qemu-io, has the image open for
+# writing when this returns. It ends with release_image, at the latest with
+# the test, whose end closes its stdin.
+hold_image() {
+  local inode n
+  inode=$(stat -L -c %i "$1")
+  rm -f hold.fifo
+  mkfifo hold.fifo
+  qemu-io -f "${2:-$(format_of "$1")}" "$1" <hold.fifo >hold.log 2>&1 3>&- &
+  HOLD_PID=$!
+  exec {HOLD_FD}>hold.fifo
+  for ((n = 0; n < 500; n++)); do
+    # Byte 201 is the last but one that a writer locks, 203 the last.
+    if grep -q ":$inode 203 203" /proc/locks; then return 0; fi
+    kill -0 "$HOLD_PID" 2>/dev/null || break
+    sleep 0.02
+  done
+  echo "hold_image: qemu-io does not hold $1:"
+  cat hold.log
+  return 1
+}
+
+# tell_holder COMMAND...: have the holder run a qemu-io command.
+tell_holder() {
+  echo "$*" >&"$HOLD_FD"
+}
+
+# release_image: the holder closes the image as it should.
+release_image() {
+  (trap '' PIPE && tell_holder quit) 2>/dev/null || true
+  exec {HOLD_FD}>&-
+  wait "$HOLD_PID" || true
+}
+
+# crash_holder: the holder ends without closing the image.
+crash_holder() {
+  kill -KILL "$HOLD_PID"
+  exec {HOLD_FD}>&-
+  wait "$HOLD_PID" || true
+}
