@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: MIT */
+/* header.c - the qcow2 header: parse and check, change, write back */
+#include <errno.h>
+#include <stdio.h>
+
+#include "formats/qcow2/qcow2.h"
+
+/* Names for "unknown feature" messages and for the table of new images. */
+static const struct qcow2_disk_feature feature_names[] = {
+	{ 0, 0, "dirty bit" },
+	{ 0, 1, "corrupt bit" },
+	{ 0, 2, "external data file" },
+	{ 0, 3, "compression type" },
+	{ 0, 4, "extended L2 entries" },
+	{ 1, 0, "lazy refcounts" },
+	{ 2, 0, "bitmaps" },
+	{ 2, 1, "raw external data" },
+};
+
+#define KNOWN_INCOMPATIBLE 31u
+
+void qcow2_header_free(struct qcow2_header *h)
+{
+	for (size_t i = 0; i < h->extension_count; i++)
+		free(h->extensions[i].data);
+	free(h->extensions);
+	free(h->backing_name);
+	h->extensions = NULL;
+	h->extension_count = 0;
+	h->backing_name = NULL;
+}
+
+static struct qcow2_extension *find(const struct qcow2_header *h, uint32_t type)
+{
+	for (size_t i = 0; i < h->extension_count; i++)
+		if (h->extensions[i].type == type)
+			return &h->extensions[i];
+	return NULL;
+}
+
+const struct qcow2_extension *qcow2_header_find(const struct qcow2_header *h,
+						uint32_t type)
+{
+	return find(h, type);
+}
+
+static int append(struct qcow2_header *h, uint32_t type, const void *data,
+		  size_t len)
+{
+	struct qcow2_extension *x =
+		realloc(h->extensions, (h->extension_count + 1) * sizeof(*x));
+
+	if (!x)
+		return -ENOMEM;
+	h->extensions = x;
+	x += h->extension_count;
+	x->type = type;
+	x->len = (uint32_t)len;
+	x->data = malloc(len + 1);
+	if (!x->data)
+		return -ENOMEM;
+	memcpy(x->data, data, len);
+	x->data[len] = 0; /* so that text can be used as it is */
+	h->extension_count++;
+	return 0;
+}
+
+int qcow2_header_set(struct qcow2_header *h, uint32_t type, const void *data,
+		     size_t len)
+{
+	struct qcow2_extension *x = find(h, type);
+	uint8_t *copy;
+
+	if (!x)
+		return data ? append(h, type, data, len) : 0;
+	if (!data) {
+		free(x->data);
+		*x = h->extensions[--h->extension_count];
+		return 0;
+	}
+	copy = malloc(len + 1);
+	if (!copy)
+		return -ENOMEM;
+	memcpy(copy, data, len);
+	copy[len] = 0;
+	free(x->data);
+	x->data = copy;
+	x->len = (uint32_t)len;
+	return 0;
+}
+
+int qcow2_header_add_feature_names(struct qcow2_header *h)
+{
+	return append(h, QCOW2_EXT_FEATURE_NAMES, feature_names,
+		      sizeof(feature_names));
+}
+
+uint64_t qcow2_l1_entries(unsigned cluster_bits, unsigned l2_bits,
+			  uint64_t size)
+{
+	unsigned bits = cluster_bits + l2_bits;
+
+	return (size >> bits) + ((size & ((1ull << bits) - 1)) != 0);
+}
+
+/* ----------------------------------------------------------------- read */
+
+static void decode(struct qcow2_header *h, const struct qcow2_disk_header *d)
+{
+	h->version = be32_get(d->version);
+	h->cluster_bits = be32_get(d->cluster_bits);
+	h->size = be64_get(d->size);
+	h->crypt_method = be32_get(d->crypt_method);
+	h->l1_size = be32_get(d->l1_size);
+	h->l1_offset = be64_get(d->l1_table_offset);
+	h->reftable_offset = be64_get(d->refcount_table_offset);
+	h->reftable_clusters = be32_get(d->refcount_table_clusters);
+	h->snapshot_count = be32_get(d->nb_snapshots);
+	h->snapshots_offset = be64_get(d->snapshots_offset);
+	h->length = QCOW2_V2_HEADER;
+	h->refcount_order = 4;
+	h->codec = QI_CODEC_ZLIB;
+	if (h->version < 3)
+		return;
+	h->incompatible = be64_get(d->incompatible_features);
+	h->compatible = be64_get(d->compatible_features);
+	h->autoclear = be64_get(d->autoclear_features);
+	h->refcount_order = be32_get(d->refcount_order);
+	h->length = be32_get(d->header_length);
+}
+
+/* Name the first unknown feature, by the image's own table where it has it. */
+static int unknown_feature(const struct qcow2 *q, uint64_t bits,
+			   struct qi_error *e)
+{
+	const struct qcow2_extension *x = find(&q->h, QCOW2_EXT_FEATURE_NAMES);
+	unsigned bit = (unsigned)__builtin_ctzll(bits);
+	struct qcow2_disk_feature f;
+
+	for (uint32_t i = 0; x && i + sizeof(f) <= x->len; i += sizeof(f)) {
+		memcpy(&f, x->data + i, sizeof(f));
+		if (f.type == 0 && f.bit == bit)
+			return qi_fail(e, ENOTSUP,
+				       "'%s' needs a qcow2 feature "
+				       "that is not known here: %.46s",
+				       q->file->path, f.name);
+	}
+	return qi_fail(e, ENOTSUP,
+		       "'%s' needs a qcow2 feature that is not "
+		       "known here: incompatible bit %u",
+		       q->file->path, bit);
+}
+
+static int check_numbers(struct qcow2 *q, struct qi_error *e)
+{
+	const struct qcow2_header *h = &q->h;
+
+	if (h->version != 2 && h->version != 3)
+		return qi_fail(e, ENOTSUP,
+			       "'%s' is qcow2 version %u; 2 and 3 "
+			       "are supported",
+			       q->file->path, h->version);
+	if (h->cluster_bits < QCOW2_MIN_CLUSTER_BITS ||
+	    h->cluster_bits > QCOW2_MAX_CLUSTER_BITS)
+		return qcow2_damaged(q, e, "cluster_bits is %u, not 9 to 21",
+				     h->cluster_bits);
+	if (h->version > 2 && (h->length < QCOW2_V3_HEADER || h->length % 8 ||
+			       h->length > 1u << h->cluster_bits))
+		return qcow2_damaged(q, e, "header_length is %u", h->length);
+	if (h->refcount_order > 6)
+		return qcow2_damaged(q, e, "refcount_order is %u, not 0 to 6",
+				     h->refcount_order);
+	if (h->crypt_method > 2)
+		return qcow2_damaged(q, e, "crypt_method is %u",
+				     h->crypt_method);
+	if (h->size > INT64_MAX)
+		return qcow2_damaged(q, e, "size is %llu",
+				     (unsigned long long)h->size);
+	if (h->incompatible & QCOW2_INCOMPAT_EXTENDED_L2 &&
+	    h->cluster_bits < 14)
+		return qcow2_damaged(q, e,
+				     "extended L2 entries with clusters "
+				     "of %u bytes",
+				     1u << h->cluster_bits);
+	return 0;
+}
+
+/* A table must be aligned and lie inside the file. */
+static int check_table(const struct qcow2 *q, const char *what, uint64_t off,
+		       uint64_t bytes, struct qi_error *e)
+{
+	if (!qi_is_aligned(off, q->cluster_size))
+		return qcow2_damaged(q, e,
+				     "%s at %llu is not aligned to "
+				     "clusters",
+				     what, (unsigned long long)off);
+	if (!qi_fits(off, bytes, q->file->size))
+		return qcow2_damaged(q, e,
+				     "%s at %llu, %llu bytes, is not in "
+				     "the file, which has %llu: is it "
+				     "truncated?",
+				     what, (unsigned long long)off,
+				     (unsigned long long)bytes,
+				     (unsigned long long)q->file->size);
+	return 0;
+}
+
+static int check_tables(struct qcow2 *q, struct qi_error *e)
+{
+	const struct qcow2_header *h = &q->h;
+	uint64_t need = qcow2_l1_entries(h->cluster_bits, q->l2_bits, h->size);
+	uint64_t l1_bytes = (uint64_t)h->l1_size * sizeof(be64);
+	uint64_t reftable_bytes =
+		(uint64_t)h->reftable_clusters * q->cluster_size;
+	int ret = 0;
+
+	if (l1_bytes > QCOW2_MAX_L1_BYTES || h->l1_size < need)
+		return qcow2_damaged(q, e,
+				     "l1_size is %u; a disk of %llu "
+				     "bytes needs %llu",
+				     h->l1_size, (unsigned long long)h->size,
+				     (unsigned long long)need);
+	if (reftable_bytes > QCOW2_MAX_REFTABLE_BYTES || !h->reftable_clusters)
+		return qcow2_damaged(q, e, "refcount_table_clusters is %u",
+				     h->reftable_clusters);
+	if (h->snapshot_count > QCOW2_MAX_SNAPSHOTS)
+		return qcow2_damaged(q, e, "nb_snapshots is %u",
+				     h->snapshot_count);
+	if (h->l1_size)
+		ret = check_table(q, "L1 table", h->l1_offset, l1_bytes, e);
+	if (!ret)
+		ret = check_table(q, "refcount table", h->reftable_offset,
+				  reftable_bytes, e);
+	if (!ret && h->snapshot_count)
+		ret = check_table(q, "snapshot table", h->snapshots_offset,
+				  sizeof(struct qcow2_disk_snapshot), e);
+	return ret;
+}
+
+/* Extensions lie between the header and the backing name (or the end). */
+static int read_extensions(struct qcow2 *q, const uint8_t *head, size_t len,
+			   struct qi_error *e)
+{
+	struct qcow2_header *h = &q->h;
+	size_t pos = h->length;
+
+	while (pos + sizeof(struct qcow2_disk_extension) <= len) {
+		struct qcow2_disk_extension d;
+		uint32_t type, n;
+
+		memcpy(&d, head + pos, sizeof(d));
+		type = be32_get(d.type);
+		n = be32_get(d.length);
+		if (type == QCOW2_EXT_END)
+			return 0;
+		pos += sizeof(d);
+		if (n > len - pos)
+			return qcow2_damaged(q, e,
+					     "header extension 0x%08x "
+					     "has %u bytes, more than there is "
+					     "room",
+					     type, n);
+		if (append(h, type, head + pos, n))
+			return qi_no_memory(e);
+		pos += qi_round_up(n, 8);
+	}
+	return 0;
+}
+
+static int read_backing_name(struct qcow2 *q, const uint8_t *head, uint64_t off,
+			     uint32_t len, struct qi_error *e)
+{
+	if (!off)
+		return 0;
+	if (len > QCOW2_MAX_BACKING_NAME || !qi_fits(off, len, q->cluster_size))
+		return qcow2_damaged(q, e,
+				     "backing file name at %llu has %u "
+				     "bytes",
+				     (unsigned long long)off, len);
+	if (!len)
+		return 0;
+	q->h.backing_name = strndup((const char *)head + off, len);
+	return q->h.backing_name ? 0 : qi_no_memory(e);
+}
+
+static int read_compression(struct qcow2 *q, const struct qcow2_disk_header *d,
+			    struct qi_error *e)
+{
+	unsigned type = q->h.length > QCOW2_V3_HEADER ? d->compression_type : 0;
+	bool bit = q->h.incompatible & QCOW2_INCOMPAT_COMPRESSION;
+
+	if (type > 1 || bit != (type != 0))
+		return qcow2_damaged(q, e, "compression type is %u", type);
+	q->h.codec = type ? QI_CODEC_ZSTD : QI_CODEC_ZLIB;
+	return 0;
+}
+
+static int read_rest(struct qcow2 *q, const uint8_t *head,
+		     const struct qcow2_disk_header *d, struct qi_error *e)
+{
+	uint64_t backing = be64_get(d->backing_file_offset);
+	uint64_t ext_end = q->cluster_size;
+	struct qcow2_header *h = &q->h;
+	int ret;
+
+	if (backing && backing < ext_end)
+		ext_end = backing;
+	ret = read_extensions(q, head, (size_t)ext_end, e);
+	if (!ret && h->incompatible & ~(uint64_t)KNOWN_INCOMPATIBLE)
+		ret = unknown_feature(
+			q, h->incompatible & ~(uint64_t)KNOWN_INCOMPATIBLE, e);
+	if (!ret)
+		ret = read_backing_name(q, head, backing,
+					be32_get(d->backing_file_size), e);
+	if (!ret)
+		ret = read_compression(q, d, e);
+	return ret;
+}
+
+int qcow2_header_read(struct qcow2 *q, struct qi_error *e)
+{
+	struct qcow2_disk_header d;
+	QI_AUTOFREE uint8_t *head = NULL;
+	ssize_t n = qi_file_read_some(q->file, 0, sizeof(d), &d, e);
+	int ret;
+
+	if (n < 0)
+		return (int)n;
+	if (n < QCOW2_V2_HEADER || be32_get(d.magic) != QCOW2_MAGIC)
+		return qi_fail(e, EINVAL, "'%s' is not in qcow2 format",
+			       q->file->path);
+	decode(&q->h, &d);
+	ret = check_numbers(q, e);
+	if (ret)
+		return ret;
+	q->cluster_size = 1u << q->h.cluster_bits;
+	q->l2_entry_size = q->h.incompatible & QCOW2_INCOMPAT_EXTENDED_L2 ? 16 :
+									    8;
+	q->l2_bits = q->h.cluster_bits - (q->l2_entry_size == 16 ? 4 : 3);
+	head = malloc(q->cluster_size);
+	if (!head)
+		return qi_no_memory(e);
+	n = qi_file_read_some(q->file, 0, q->cluster_size, head, e);
+	if (n < 0)
+		return (int)n;
+	if (n < (ssize_t)q->h.length)
+		return qcow2_damaged(q, e, "the header is truncated");
+	memcpy(q->h.raw, head, qi_min(q->h.length, sizeof(q->h.raw)));
+	ret = read_rest(q, head, &d, e);
+	return ret ? ret : check_tables(q, e);
+}
+
+/* ---------------------------------------------------------------- write */
+
+static void encode(const struct qcow2_header *h, uint8_t *out,
+		   uint64_t backing_off, size_t backing_len)
+{
+	struct qcow2_disk_header d = { 0 };
+
+	memcpy(out, h->raw, h->length);
+	memcpy(&d, out, qi_min(h->length, sizeof(d)));
+	d.magic = be32_put(QCOW2_MAGIC);
+	d.version = be32_put(h->version);
+	d.backing_file_offset = be64_put(backing_off);
+	d.backing_file_size = be32_put((uint32_t)backing_len);
+	d.cluster_bits = be32_put(h->cluster_bits);
+	d.size = be64_put(h->size);
+	d.crypt_method = be32_put(h->crypt_method);
+	d.l1_size = be32_put(h->l1_size);
+	d.l1_table_offset = be64_put(h->l1_offset);
+	d.refcount_table_offset = be64_put(h->reftable_offset);
+	d.refcount_table_clusters = be32_put(h->reftable_clusters);
+	d.nb_snapshots = be32_put(h->snapshot_count);
+	d.snapshots_offset = be64_put(h->snapshots_offset);
+	d.incompatible_features = be64_put(h->incompatible);
+	d.compatible_features = be64_put(h->compatible);
+	d.autoclear_features = be64_put(h->autoclear);
+	d.refcount_order = be32_put(h->refcount_order);
+	d.header_length = be32_put(h->length);
+	d.compression_type = h->codec == QI_CODEC_ZSTD;
+	memcpy(out, &d, qi_min(h->length, sizeof(d)));
+}
+
+int qcow2_header_serialise(const struct qcow2_header *h, uint8_t **out,
+			   size_t *len, struct qi_error *e)
+{
+	size_t backing = h->backing_name ? strlen(h->backing_name) : 0;
+	size_t pos = h->length;
+	uint64_t total = h->length + sizeof(struct qcow2_disk_extension);
+	uint8_t *p;
+
+	for (size_t i = 0; i < h->extension_count; i++)
+		total += sizeof(struct qcow2_disk_extension) +
+			 qi_round_up(h->extensions[i].len, 8);
+	if (total + backing > qi_min(QCOW2_HEADER_MAX, 1u << h->cluster_bits))
+		return qi_fail(e, E2BIG,
+			       "the image header is full: names of "
+			       "bitmaps and of the backing file must be "
+			       "shorter, or fewer");
+	*len = qi_round_up(total + backing, 512);
+	p = calloc(1, *len);
+	if (!p)
+		return qi_no_memory(e);
+	encode(h, p, backing ? total : 0, backing);
+	for (size_t i = 0; i < h->extension_count; i++) {
+		const struct qcow2_extension *x = &h->extensions[i];
+		struct qcow2_disk_extension d = { be32_put(x->type),
+						  be32_put(x->len) };
+
+		memcpy(p + pos, &d, sizeof(d));
+		memcpy(p + pos + sizeof(d), x->data, x->len);
+		pos += sizeof(d) + qi_round_up(x->len, 8);
+	}
+	if (backing)
+		memcpy(p + total, h->backing_name, backing);
+	*out = p;
+	return 0;
+}
+
+int qcow2_header_commit(struct qcow2 *q, struct qi_error *e)
+{
+	QI_AUTOFREE uint8_t *bytes = NULL;
+	size_t len;
+	int ret = qcow2_header_serialise(&q->h, &bytes, &len, e);
+
+	if (ret)
+		return qi_context(e, ret, "cannot write '%s'", q->file->path);
+	ret = qi_file_sync(q->file, e);
+	if (!ret)
+		ret = qi_file_write(q->file, 0, len, bytes, e);
+	if (!ret)
+		ret = qi_file_sync(q->file, e);
+	return ret;
+}

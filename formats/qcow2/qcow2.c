@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/* qcow2.c - the qcow2 driver: open, close, details, and its data sheet */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "formats/qcow2/qcow2.h"
+
+/* L2 slices that a reader keeps: 16 KiB each, for 512 MiB of guest data. */
+#define READ_SLICES 4
+#define READ_SLICE 16384u
+
+int qcow2_damaged(const struct qcow2 *q, struct qi_error *e, const char *fmt,
+		  ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	return qi_fail(e, EUCLEAN, "'%s' is damaged: %s", q->file->path, text);
+}
+
+static int qcow2_probe(const uint8_t *head, size_t len)
+{
+	struct qcow2_disk_header d;
+
+	if (len < QCOW2_V2_HEADER)
+		return 0;
+	memcpy(&d, head, QCOW2_V2_HEADER);
+	/* Version 1 has the same magic and is another format. */
+	return be32_get(d.magic) == QCOW2_MAGIC && be32_get(d.version) >= 2 ?
+		       100 :
+		       0;
+}
+
+static void qcow2_close(struct qi_node *n)
+{
+	struct qcow2 *q = qcow2_of(n);
+
+	if (!q)
+		return;
+	qcow2_bitmaps_free(q);
+	qcow2_refcounts_close(q);
+	qcow2_cache_free(q->l2);
+	free(q->l1);
+	qcow2_header_free(&q->h);
+	pthread_mutex_destroy(&q->lock);
+	free(q);
+}
+
+static char *extension_text(const struct qcow2 *q, uint32_t type)
+{
+	const struct qcow2_extension *x = qcow2_header_find(&q->h, type);
+
+	return x && x->len ? strndup((const char *)x->data, x->len) : NULL;
+}
+
+static int take_facts(struct qi_node *n, struct qcow2 *q, struct qi_error *e)
+{
+	const struct qcow2_extension *x =
+		qcow2_header_find(&q->h, QCOW2_EXT_RECORD);
+
+	n->facts.size = q->h.size;
+	n->facts.cluster_size = q->cluster_size;
+	if (q->h.backing_name) {
+		n->backing_name = strdup(q->h.backing_name);
+		if (!n->backing_name)
+			return qi_no_memory(e);
+		n->backing_format = extension_text(q, QCOW2_EXT_BACKING_FORMAT);
+	}
+	if (!x)
+		return 0;
+	n->record_blob = malloc(x->len + 1);
+	if (!n->record_blob)
+		return qi_no_memory(e);
+	memcpy(n->record_blob, x->data, x->len);
+	n->record_len = x->len;
+	return 0;
+}
+
+static int qcow2_open(struct qi_node *n, struct qi_error *e)
+{
+	struct qcow2 *q = calloc(1, sizeof(*q));
+	int ret;
+
+	if (!q)
+		return qi_no_memory(e);
+	n->state = q;
+	q->node = n;
+	q->file = n->file;
+	pthread_mutex_init(&q->lock, NULL);
+	ret = qcow2_header_read(q, e);
+	if (!ret)
+		ret = qcow2_bitmaps_load(q, e);
+	if (!ret)
+		ret = take_facts(n, q, e);
+	if (!ret &&
+	    qcow2_cache_new(&q->l2, n->file,
+			    qi_min(READ_SLICE, q->cluster_size), READ_SLICES))
+		ret = qi_no_memory(e);
+	return ret;
+}
+
+struct details {
+	void (*fn)(void *arg, const struct qi_fact *f);
+	void *arg;
+};
+
+static void say_text(const struct details *d, const char *key,
+		     const char *label, const char *text)
+{
+	struct qi_fact f = { key, label, QI_FACT_STR, text, 0 };
+
+	d->fn(d->arg, &f);
+}
+
+static void say_bool(const struct details *d, const char *key,
+		     const char *label, bool value)
+{
+	struct qi_fact f = { key, label, QI_FACT_BOOL, NULL, value };
+
+	d->fn(d->arg, &f);
+}
+
+static void qcow2_details(struct qi_node *n,
+			  void (*fn)(void *arg, const struct qi_fact *f),
+			  void *arg)
+{
+	const struct qcow2 *q = qcow2_of(n);
+	const struct qcow2_header *h = &q->h;
+	struct details d = { fn, arg };
+	struct qi_fact bits = { "refcount-bits", "refcount bits", QI_FACT_UINT,
+				NULL, 1u << h->refcount_order };
+
+	say_text(&d, "compat", "compat", h->version > 2 ? "1.1" : "0.10");
+	say_text(&d, "compression-type", "compression type",
+		 h->codec == QI_CODEC_ZSTD ? "zstd" : "zlib");
+	if (h->version > 2)
+		say_bool(&d, "lazy-refcounts", "lazy refcounts",
+			 h->compatible & QCOW2_COMPAT_LAZY_REFCOUNTS);
+	fn(arg, &bits);
+	if (h->version > 2) {
+		say_bool(&d, "corrupt", "corrupt",
+			 h->incompatible & QCOW2_INCOMPAT_CORRUPT);
+		say_bool(&d, "extended-l2", "extended l2",
+			 h->incompatible & QCOW2_INCOMPAT_EXTENDED_L2);
+	}
+}
+
+const struct qi_format qi_format_qcow2 = {
+	.name = "qcow2",
+	.options = qcow2_options,
+	.probe = qcow2_probe,
+	.open = qcow2_open,
+	.close = qcow2_close,
+	.map = qcow2_map,
+	.read_packed = qcow2_read_packed,
+	.details = qcow2_details,
+	.check = qcow2_check,
+	.build = qcow2_build,
+	.edit = qcow2_edit,
+	.grow = qcow2_grow,
+	.can_write = qcow2_can_write,
+	.bitmaps = &qcow2_bitmap_ops,
+};

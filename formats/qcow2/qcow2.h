@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * qcow2.h - the parts of the qcow2 driver for each other
+ *
+ * header.c parses and rewrites the header; cache.c holds slices of tables;
+ * l2.c maps guest to host; refcount.c allocates and frees; write.c edits in
+ * place; build.c makes new images; bitmap.c, snapshot.c and check.c are what
+ * they are called; qcow2.c is the driver.
+ */
+#ifndef QCOW2_H
+#define QCOW2_H
+
+#include <pthread.h>
+
+#include "formats/qcow2/disk.h"
+#include "lib/format.h"
+
+/* A header extension as it was read; data is kept for the rewrite. */
+struct qcow2_extension {
+	uint32_t type;
+	uint32_t len;
+	uint8_t *data; /* malloc'd */
+};
+
+/* The header in host byte order, checked. */
+struct qcow2_header {
+	unsigned version;
+	unsigned cluster_bits;
+	uint64_t size;
+	unsigned crypt_method;
+	uint32_t l1_size; /* entries */
+	uint64_t l1_offset;
+	uint64_t reftable_offset;
+	uint32_t reftable_clusters;
+	uint32_t snapshot_count;
+	uint64_t snapshots_offset;
+	uint64_t incompatible, compatible, autoclear;
+	unsigned refcount_order;
+	uint32_t length;
+	enum qi_codec codec;
+	uint8_t raw[QCOW2_HEADER_MAX]; /* as read: fields we do not know stay */
+	size_t extension_count;
+	struct qcow2_extension *extensions;
+	char *backing_name; /* NULL: none */
+};
+
+struct qcow2_cache;
+struct qcow2_refcounts;
+
+/* A directory entry with its bitmap table's place. */
+struct qcow2_bitmap {
+	struct qi_stored_bitmap facts;
+	uint64_t table_offset;
+	uint32_t table_size; /* entries */
+	uint32_t flags;	     /* as stored */
+	be64 *table;	     /* loaded when first used */
+	bool is_new;	     /* update: table and data are not referenced yet */
+};
+
+struct qcow2_bitmaps {
+	size_t count;
+	struct qcow2_bitmap *entries;
+	struct qi_stored_bitmap *facts; /* of entries, for list() */
+	uint64_t directory_offset;
+	uint64_t directory_size;
+	const char *problem; /* why the directory is not used, or NULL */
+};
+
+struct qcow2 {
+	struct qi_node *node;
+	struct qi_file *file;
+	struct qcow2_header h;
+	uint32_t cluster_size;
+	unsigned l2_entry_size; /* bytes */
+	unsigned l2_bits;	/* log2 of entries in an L2 table */
+	pthread_mutex_t lock;	/* guards l1 and l2 */
+	be64 *l1;		/* loaded when first used */
+	struct qcow2_cache *l2;
+	struct qcow2_refcounts *refcounts; /* for writing only, else NULL */
+	struct qcow2_bitmaps bitmaps;
+};
+
+static inline struct qcow2 *qcow2_of(const struct qi_node *n)
+{
+	return n->state;
+}
+
+static inline uint64_t qcow2_clusters(const struct qcow2 *q, uint64_t bytes)
+{
+	return qi_div_up(bytes, q->cluster_size);
+}
+
+/* -EUCLEAN with the file and what is wrong in it. */
+int qcow2_damaged(const struct qcow2 *q, struct qi_error *e, const char *fmt,
+		  ...) __attribute__((format(printf, 3, 4)));
+
+/* ----------------------------------------------------------- header.c */
+
+int qcow2_header_read(struct qcow2 *q, struct qi_error *e);
+void qcow2_header_free(struct qcow2_header *h);
+const struct qcow2_extension *qcow2_header_find(const struct qcow2_header *h,
+						uint32_t type);
+/* Replace or add (data is copied), or remove with data NULL. */
+int qcow2_header_set(struct qcow2_header *h, uint32_t type, const void *data,
+		     size_t len);
+/*
+ * Write header, extensions and backing name as one write of at most 4 KiB,
+ * between two syncs: a commit point. -E2BIG before anything is written.
+ */
+int qcow2_header_commit(struct qcow2 *q, struct qi_error *e);
+/* The bytes of the header; *len is a multiple of 512. malloc'd. */
+int qcow2_header_serialise(const struct qcow2_header *h, uint8_t **out,
+			   size_t *len, struct qi_error *e);
+/* The names of all features that are known, for new images. */
+int qcow2_header_add_feature_names(struct qcow2_header *h);
+uint64_t qcow2_l1_entries(unsigned cluster_bits, unsigned l2_bits,
+			  uint64_t size);
+
+/* ------------------------------------------------------------ cache.c */
+
+/* Slices of tables by their file offset. Callers lock. */
+int qcow2_cache_new(struct qcow2_cache **out, struct qi_file *file,
+		    size_t slice_size, unsigned slices);
+void qcow2_cache_free(struct qcow2_cache *c);
+/*
+ * The slice at off (a multiple of the slice size); *data is good until the
+ * next call. Never drops a dirty slice: -ENOBUFS when all are dirty.
+ */
+int qcow2_cache_get(struct qcow2_cache *c, uint64_t off, uint8_t **data,
+		    struct qi_error *e);
+/* A slice that is known to be all zero on disk, or will be written whole. */
+int qcow2_cache_get_new(struct qcow2_cache *c, uint64_t off, uint8_t **data,
+			struct qi_error *e);
+void qcow2_cache_dirty(struct qcow2_cache *c, const uint8_t *data);
+/* Is more than half of it dirty? Then flush before the next change. */
+bool qcow2_cache_is_filled(const struct qcow2_cache *c);
+int qcow2_cache_write(struct qcow2_cache *c, struct qi_error *e);
+size_t qcow2_cache_slice_size(const struct qcow2_cache *c);
+
+/* --------------------------------------------------------------- l2.c */
+
+int qcow2_map(struct qi_node *n, uint64_t off, uint64_t len,
+	      struct qi_extent *out, unsigned max, struct qi_error *e);
+int qcow2_read_packed(struct qi_node *n, uint64_t off, size_t len, void *buf,
+		      struct qi_error *e);
+/* Load the L1 table. Caller holds q->lock. */
+int qcow2_l1_load(struct qcow2 *q, struct qi_error *e);
+/* A checked copy of any L1 table; malloc'd. */
+int qcow2_l1_read(struct qcow2 *q, uint64_t off, uint32_t entries, be64 **out,
+		  struct qi_error *e);
+/* Where the bytes of a compressed cluster are: [host, host + *len). */
+void qcow2_packed_place(const struct qcow2 *q, uint64_t entry, uint64_t *host,
+			uint64_t *len);
+
+/* --------------------------------------------------------- refcount.c */
+
+int qcow2_refcounts_open(struct qcow2 *q, struct qi_error *e);
+void qcow2_refcounts_close(struct qcow2 *q);
+int qcow2_refcount_get(struct qcow2 *q, uint64_t cluster, uint64_t *out,
+		       struct qi_error *e);
+/* count adjacent free clusters, refcount now 1; in memory until _write. */
+int qcow2_alloc(struct qcow2 *q, uint64_t count, uint64_t *host_off,
+		struct qi_error *e);
+/* Lower the refcount of each cluster that [host_off, host_off + len) touches */
+int qcow2_free(struct qcow2 *q, uint64_t host_off, uint64_t len,
+	       struct qi_error *e);
+/* Write what changed; no sync. Safe at any time. */
+int qcow2_refcounts_write(struct qcow2 *q, struct qi_error *e);
+/* One entry of a refcount block of 1 << order bits. */
+uint64_t qcow2_refcount_load(const uint8_t *block, uint64_t i, unsigned order);
+void qcow2_refcount_store(uint8_t *block, uint64_t i, unsigned order,
+			  uint64_t value);
+
+/* ----------------------------------------------- build.c and write.c */
+
+int qcow2_build(struct qi_file *file, const struct qi_image_spec *spec,
+		struct qi_writer **out, struct qi_error *e);
+int qcow2_edit(struct qi_node *n, struct qi_writer **out, struct qi_error *e);
+int qcow2_grow(struct qi_node *n, uint64_t size, struct qi_error *e);
+int qcow2_can_write(struct qi_node *n, struct qi_error *e);
+extern const struct qi_format_option qcow2_options[];
+
+/* ------------------------------------------------ bitmap.c, check.c */
+
+/* Reads the directory; what is wrong with it becomes ->problem. */
+int qcow2_bitmaps_load(struct qcow2 *q, struct qi_error *e);
+void qcow2_bitmaps_free(struct qcow2 *q);
+/* Load the table of an entry that has no problem. */
+int qcow2_bitmap_table(struct qcow2 *q, struct qcow2_bitmap *b,
+		       struct qi_error *e);
+/* What a resize wants changed in the header by the same commit. */
+struct qcow2_resize {
+	uint64_t size;
+	uint64_t l1_offset;
+	uint32_t l1_size;
+};
+/* qi_bitmap_ops.update, and with `resize` a new size of image and bitmaps. */
+int qcow2_bitmaps_update(struct qcow2 *q,
+			 const struct qi_bitmap_change *changes, size_t count,
+			 const void *record, size_t record_len,
+			 const struct qcow2_resize *resize, struct qi_error *e);
+extern const struct qi_bitmap_ops qcow2_bitmap_ops;
+int qcow2_check(struct qi_node *n, struct qi_check *check, struct qi_error *e);
+
+/* --------------------------------------------------------- snapshot.c */
+
+/* What check and details want to know of an internal snapshot. */
+struct qcow2_snapshot {
+	uint64_t l1_offset;
+	uint32_t l1_size;
+	uint64_t disk_size;
+	char *id, *name;
+};
+struct qcow2_snapshots {
+	size_t count;
+	struct qcow2_snapshot *entries;
+	uint64_t bytes; /* length of the table */
+};
+int qcow2_snapshots_read(struct qcow2 *q, struct qcow2_snapshots *out,
+			 struct qi_error *e);
+void qcow2_snapshots_free(struct qcow2_snapshots *s);
+
+#endif

@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * refcount.c - which clusters of the file are used, and how often
+ *
+ * Changes stay in a bounded cache until qcow2_refcounts_write(), or until it
+ * is full; the caller writes and syncs before it writes a reference to a new
+ * cluster, and lowers a refcount only after the last reference is gone from
+ * the disk. A crash in between leaks clusters and does nothing worse.
+ */
+#include <errno.h>
+
+#include "formats/qcow2/qcow2.h"
+
+/* 512 KiB of refcounts: 256 Ki clusters at 16 bits. */
+#define BLOCK_SLICES 64
+#define BLOCK_SLICE 8192u
+
+struct qcow2_refcounts {
+	be64 *table; /* refcount table */
+	uint64_t entries;
+	unsigned block_bits; /* log2 of refcounts in a block */
+	uint64_t max;	     /* largest value of one */
+	uint64_t hint;	     /* no cluster below this one is free */
+	struct qcow2_cache *blocks;
+};
+
+uint64_t qcow2_refcount_load(const uint8_t *block, uint64_t i, unsigned order)
+{
+	switch (order) {
+	case 3:
+		return block[i];
+	case 4:
+		return be16_get(((const be16 *)block)[i]);
+	case 5:
+		return be32_get(((const be32 *)block)[i]);
+	case 6:
+		return be64_get(((const be64 *)block)[i]);
+	default: {
+		unsigned bits = 1u << order, per_byte = 8 / bits;
+
+		return block[i / per_byte] >> (i % per_byte * bits) &
+		       ((1u << bits) - 1);
+	}
+	}
+}
+
+void qcow2_refcount_store(uint8_t *block, uint64_t i, unsigned order,
+			  uint64_t value)
+{
+	switch (order) {
+	case 3:
+		block[i] = (uint8_t)value;
+		break;
+	case 4:
+		((be16 *)block)[i] = be16_put((uint16_t)value);
+		break;
+	case 5:
+		((be32 *)block)[i] = be32_put((uint32_t)value);
+		break;
+	case 6:
+		((be64 *)block)[i] = be64_put(value);
+		break;
+	default: {
+		unsigned bits = 1u << order, per_byte = 8 / bits;
+		unsigned shift = (unsigned)(i % per_byte) * bits;
+		uint8_t mask = (uint8_t)(((1u << bits) - 1) << shift);
+		uint8_t *p = &block[i / per_byte];
+
+		*p = (uint8_t)((*p & ~mask) | (value << shift & mask));
+	}
+	}
+}
+
+static uint64_t max_refcount(unsigned order)
+{
+	return order == 6 ? INT64_MAX : (1ull << (1u << order)) - 1;
+}
+
+int qcow2_refcounts_open(struct qcow2 *q, struct qi_error *e)
+{
+	uint64_t bytes = (uint64_t)q->h.reftable_clusters * q->cluster_size;
+	struct qcow2_refcounts *r;
+	int ret;
+
+	if (q->refcounts)
+		return 0;
+	r = calloc(1, sizeof(*r));
+	if (!r)
+		return qi_no_memory(e);
+	q->refcounts = r;
+	r->entries = bytes / sizeof(be64);
+	r->block_bits = q->h.cluster_bits + 3 - q->h.refcount_order;
+	r->max = max_refcount(q->h.refcount_order);
+	r->table = malloc(bytes);
+	if (!r->table ||
+	    qcow2_cache_new(&r->blocks, q->file,
+			    qi_min(BLOCK_SLICE, q->cluster_size), BLOCK_SLICES))
+		ret = qi_no_memory(e);
+	else
+		ret = qi_file_read(q->file, q->h.reftable_offset, bytes,
+				   r->table, e);
+	if (ret)
+		qcow2_refcounts_close(q);
+	return ret;
+}
+
+void qcow2_refcounts_close(struct qcow2 *q)
+{
+	if (!q->refcounts)
+		return;
+	qcow2_cache_free(q->refcounts->blocks);
+	free(q->refcounts->table);
+	free(q->refcounts);
+	q->refcounts = NULL;
+}
+
+int qcow2_refcounts_write(struct qcow2 *q, struct qi_error *e)
+{
+	return qcow2_cache_write(q->refcounts->blocks, e);
+}
+
+/* Offset of the block of a cluster; 0: there is none. */
+static int block_of(struct qcow2 *q, uint64_t cluster, uint64_t *out,
+		    struct qi_error *e)
+{
+	struct qcow2_refcounts *r = q->refcounts;
+	uint64_t i = cluster >> r->block_bits;
+
+	*out = 0;
+	if (i >= r->entries)
+		return 0;
+	*out = be64_get(r->table[i]) & ~511ull;
+	if (!qi_is_aligned(*out, q->cluster_size) ||
+	    (*out && !qi_fits(*out, q->cluster_size, q->file->size)))
+		return qcow2_damaged(q, e,
+				     "refcount block %llu is at %llu, "
+				     "which is not a cluster of the file",
+				     (unsigned long long)i,
+				     (unsigned long long)*out);
+	return 0;
+}
+
+/* The slice with the refcount of a cluster, and its index in there. */
+static int find_slice(struct qcow2 *q, uint64_t cluster, uint8_t **data,
+		      uint64_t *index, struct qi_error *e)
+{
+	struct qcow2_refcounts *r = q->refcounts;
+	size_t slice = qcow2_cache_slice_size(r->blocks);
+	unsigned slice_bits =
+		(unsigned)__builtin_ctzll(slice) + 3 - q->h.refcount_order;
+	uint64_t in_block = cluster & ((1ull << r->block_bits) - 1);
+	uint64_t block;
+	int ret = block_of(q, cluster, &block, e);
+
+	*data = NULL;
+	if (ret || !block)
+		return ret;
+	*index = in_block & ((1ull << slice_bits) - 1);
+	return qcow2_cache_get(
+		r->blocks, block + (in_block >> slice_bits) * slice, data, e);
+}
+
+int qcow2_refcount_get(struct qcow2 *q, uint64_t cluster, uint64_t *out,
+		       struct qi_error *e)
+{
+	uint64_t index;
+	uint8_t *data;
+	int ret = find_slice(q, cluster, &data, &index, e);
+
+	*out = 0;
+	if (!ret && data)
+		*out = qcow2_refcount_load(data, index, q->h.refcount_order);
+	return ret;
+}
+
+static int set(struct qcow2 *q, uint64_t cluster, uint64_t value,
+	       struct qi_error *e)
+{
+	uint64_t index;
+	uint8_t *data;
+	int ret = find_slice(q, cluster, &data, &index, e);
+
+	if (ret)
+		return ret;
+	if (!data)
+		return qcow2_damaged(q, e, "cluster %llu has no refcount block",
+				     (unsigned long long)cluster);
+	qcow2_refcount_store(data, index, q->h.refcount_order, value);
+	qcow2_cache_dirty(q->refcounts->blocks, data);
+	/* Too high on disk is a leak, and it is lowered only when it may be. */
+	if (qcow2_cache_is_filled(q->refcounts->blocks))
+		return qcow2_refcounts_write(q, e);
+	return 0;
+}
+
+/* --------------------------------------------------------------- growing */
+
+/*
+ * How many blocks and table clusters, put from the range of block `first` on,
+ * describe themselves and everything before.
+ */
+static void plan_growth(struct qcow2 *q, uint64_t first, uint64_t *blocks,
+			uint64_t *table_clusters)
+{
+	uint64_t per_block = 1ull << q->refcounts->block_bits;
+	uint64_t per_cluster = q->cluster_size / sizeof(be64);
+
+	*blocks = 1;
+	for (;;) {
+		/* Half as much again, so that growth stays rare. */
+		uint64_t entries = first + *blocks;
+		uint64_t used;
+
+		*table_clusters = qi_div_up(entries + entries / 2, per_cluster);
+		used = *blocks + *table_clusters;
+		if (used <= *blocks * per_block)
+			return;
+		*blocks = qi_div_up(used, per_block);
+	}
+}
+
+/* Write a block whose first `used` clusters have refcount 1. */
+static int write_block(struct qcow2 *q, uint64_t at, uint64_t used,
+		       struct qi_error *e)
+{
+	QI_AUTOFREE uint8_t *block = calloc(1, q->cluster_size);
+
+	if (!block)
+		return qi_no_memory(e);
+	for (uint64_t i = 0; i < used; i++)
+		qcow2_refcount_store(block, i, q->h.refcount_order, 1);
+	return qi_file_write(q->file, at, q->cluster_size, block, e);
+}
+
+/* A longer refcount table, with the blocks for itself, past all others. */
+static int grow_table(struct qcow2 *q, struct qi_error *e)
+{
+	struct qcow2_refcounts *r = q->refcounts;
+	uint64_t per_block = 1ull << r->block_bits, first = r->entries;
+	uint64_t blocks, clusters, used, start, bytes, old_off, old_len;
+	be64 *table;
+	int ret = 0;
+
+	plan_growth(q, first, &blocks, &clusters);
+	start = (first << r->block_bits) * q->cluster_size;
+	bytes = clusters * q->cluster_size;
+	if (bytes > QCOW2_MAX_REFTABLE_BYTES)
+		return qi_fail(e, EFBIG,
+			       "'%s' cannot grow: its refcount table "
+			       "is as long as it may be",
+			       q->file->path);
+	table = calloc(1, bytes);
+	if (!table)
+		return qi_no_memory(e);
+	memcpy(table, r->table, r->entries * sizeof(be64));
+	used = blocks + clusters;
+	for (uint64_t i = 0; i < blocks && !ret; i++) {
+		uint64_t at = start + i * q->cluster_size;
+
+		table[first + i] = be64_put(at);
+		ret = write_block(q, at, qi_min(used, per_block), e);
+		used -= qi_min(used, per_block);
+	}
+	if (!ret)
+		ret = qi_file_write(q->file, start + blocks * q->cluster_size,
+				    bytes, table, e);
+	if (ret) {
+		free(table);
+		return ret;
+	}
+	old_off = q->h.reftable_offset;
+	old_len = (uint64_t)q->h.reftable_clusters * q->cluster_size;
+	q->h.reftable_offset = start + blocks * q->cluster_size;
+	q->h.reftable_clusters = (uint32_t)clusters;
+	free(r->table);
+	r->table = table;
+	r->entries = bytes / sizeof(be64);
+	ret = qcow2_header_commit(q, e);
+	return ret ? ret : qcow2_free(q, old_off, old_len, e);
+}
+
+/*
+ * Give the range of `cluster` a block: the first cluster of the range, which
+ * is free, because without a block nothing in the range was ever used.
+ */
+static int add_block(struct qcow2 *q, uint64_t cluster, struct qi_error *e)
+{
+	struct qcow2_refcounts *r = q->refcounts;
+	uint64_t i = cluster >> r->block_bits;
+	uint64_t at = (i << r->block_bits) * q->cluster_size;
+	be64 entry = be64_put(at);
+	int ret;
+
+	if (i >= r->entries)
+		return grow_table(q, e);
+	ret = write_block(q, at, 1, e);
+	if (!ret)
+		ret = qi_file_sync(q->file, e);
+	if (!ret)
+		ret = qi_file_write(q->file,
+				    q->h.reftable_offset + i * sizeof(entry),
+				    sizeof(entry), &entry, e);
+	if (!ret)
+		r->table[i] = entry;
+	return ret;
+}
+
+/* ------------------------------------------------------------- allocate */
+
+/* Damaged refcounts may call metadata free: never give that away. */
+static int check_overlap(struct qcow2 *q, uint64_t off, uint64_t len,
+			 struct qi_error *e)
+{
+	const struct qcow2_header *h = &q->h;
+	const struct {
+		const char *what;
+		uint64_t off, len;
+	} tables[] = {
+		{ "header", 0, q->cluster_size },
+		{ "L1 table", h->l1_offset, (uint64_t)h->l1_size * 8 },
+		{ "refcount table", h->reftable_offset,
+		  (uint64_t)h->reftable_clusters * q->cluster_size },
+		{ "snapshot table", h->snapshots_offset,
+		  h->snapshot_count ? q->cluster_size : 0 },
+		{ "bitmap directory", q->bitmaps.directory_offset,
+		  q->bitmaps.directory_size },
+	};
+
+	for (size_t i = 0; i < QI_ARRAY_SIZE(tables); i++)
+		if (tables[i].len && off < tables[i].off + tables[i].len &&
+		    tables[i].off < off + len)
+			return qcow2_damaged(q, e,
+					     "its refcounts say that the "
+					     "%s at %llu is free; check it "
+					     "before it is written to",
+					     tables[i].what,
+					     (unsigned long long)tables[i].off);
+	return 0;
+}
+
+static int take(struct qcow2 *q, uint64_t first, uint64_t count,
+		struct qi_error *e)
+{
+	int ret = check_overlap(q, first * q->cluster_size,
+				count * q->cluster_size, e);
+
+	for (uint64_t i = 0; i < count && !ret; i++)
+		ret = set(q, first + i, 1, e);
+	return ret;
+}
+
+int qcow2_alloc(struct qcow2 *q, uint64_t count, uint64_t *host_off,
+		struct qi_error *e)
+{
+	struct qcow2_refcounts *r = q->refcounts;
+	uint64_t cluster = r->hint, run = 0;
+	int ret;
+
+	while (run < count) {
+		uint64_t refcount, block;
+
+		ret = block_of(q, cluster, &block, e);
+		if (!ret && !block) {
+			ret = add_block(q, cluster, e);
+			/* The block (and a new table) may sit right here. */
+		}
+		if (!ret)
+			ret = qcow2_refcount_get(q, cluster, &refcount, e);
+		if (ret)
+			return ret;
+		run = refcount ? 0 : run + 1;
+		cluster++;
+	}
+	*host_off = (cluster - count) * q->cluster_size;
+	if (*host_off > QCOW2_OFFSET_MASK)
+		return qi_fail(e, EFBIG, "'%s' is too large", q->file->path);
+	ret = take(q, cluster - count, count, e);
+	/* All below was looked at, unless longer runs were asked for. */
+	if (!ret && count == 1)
+		r->hint = cluster;
+	return ret;
+}
+
+int qcow2_free(struct qcow2 *q, uint64_t host_off, uint64_t len,
+	       struct qi_error *e)
+{
+	uint64_t first = host_off >> q->h.cluster_bits;
+	uint64_t last = (host_off + len - 1) >> q->h.cluster_bits;
+
+	for (uint64_t i = first; len && i <= last; i++) {
+		uint64_t refcount;
+		int ret = qcow2_refcount_get(q, i, &refcount, e);
+
+		if (!ret && !refcount)
+			ret = qcow2_damaged(q, e,
+					    "cluster %llu is in use but "
+					    "its refcount is 0",
+					    (unsigned long long)i);
+		if (!ret)
+			ret = set(q, i, refcount - 1, e);
+		if (ret)
+			return ret;
+		if (refcount == 1 && i < q->refcounts->hint)
+			q->refcounts->hint = i;
+	}
+	return 0;
+}

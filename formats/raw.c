@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * raw.c - the disk's bytes and nothing else
+ *
+ * The virtual disk is the file rounded up to sectors; what the file system
+ * says is a hole reads as zero and is reported as such.
+ */
+#include <errno.h>
+
+#include "lib/format.h"
+
+#define SECTOR 512
+/* Runs of zeroes of this size become holes, as in qemu-img. */
+#define RAW_UNIT 4096
+
+static int raw_probe(const uint8_t *head, size_t len)
+{
+	(void)head;
+	(void)len;
+	return 1;
+}
+
+static int raw_open(struct qi_node *n, struct qi_error *e)
+{
+	if (!qi_round_up_checked(n->file->size, SECTOR, &n->facts.size))
+		return qi_fail(e, EFBIG, "'%s' is too large", n->file->path);
+	return 0;
+}
+
+static void raw_close(struct qi_node *n)
+{
+	(void)n;
+}
+
+static int raw_map(struct qi_node *n, uint64_t off, uint64_t len,
+		   struct qi_extent *out, unsigned max, struct qi_error *e)
+{
+	uint64_t pos = off;
+	unsigned count = 0;
+
+	(void)e;
+	while (pos < off + len && count < max) {
+		struct qi_extent *x = &out[count++];
+		uint64_t end = off + len;
+		bool hole = true;
+
+		if (pos < n->file->size) {
+			end = qi_min(qi_file_run(n->file, pos, &hole), end);
+			/* A hole up to the end of the file goes on after it. */
+			if (hole && end == n->file->size)
+				end = off + len;
+		}
+		*x = (struct qi_extent){ .off = pos,
+					 .len = end - pos,
+					 .host_off = pos,
+					 .flags = QI_EXT_ALLOCATED };
+		x->flags |= hole ? QI_EXT_ZERO : QI_EXT_DATA;
+		pos = end;
+	}
+	return (int)count;
+}
+
+/* ---------------------------------------------------------------- write */
+
+struct raw_writer {
+	struct qi_writer base;
+	bool is_new;
+};
+
+static int raw_place(struct qi_writer *w, uint64_t off, uint64_t len,
+		     uint64_t *host_off, uint64_t *host_len, struct qi_error *e)
+{
+	(void)w;
+	(void)e;
+	*host_off = off;
+	*host_len = len;
+	return 0;
+}
+
+static int raw_zero(struct qi_writer *w, uint64_t off, uint64_t len,
+		    struct qi_error *e)
+{
+	struct raw_writer *r = qi_container_of(w, struct raw_writer, base);
+
+	if (r->is_new)
+		return 0;
+	return qi_file_punch(w->file, off, len, e);
+}
+
+static int raw_finish(struct qi_writer *w, struct qi_error *e)
+{
+	/* The last unit was padded. */
+	int ret = qi_file_resize(w->file, w->size, e);
+
+	return ret ? ret : qi_file_sync(w->file, e);
+}
+
+static void raw_free(struct qi_writer *w)
+{
+	free(qi_container_of(w, struct raw_writer, base));
+}
+
+static const struct qi_writer_ops raw_writer_ops = {
+	.place = raw_place,
+	.zero = raw_zero,
+	.finish = raw_finish,
+	.free = raw_free,
+};
+
+static int raw_start(struct qi_file *file, uint64_t size, bool is_new,
+		     struct qi_writer **out, struct qi_error *e)
+{
+	struct raw_writer *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return qi_no_memory(e);
+	r->base.ops = &raw_writer_ops;
+	r->base.file = file;
+	r->base.size = size;
+	/* A device cannot be written past its end, not even with padding. */
+	r->base.unit = is_new ? RAW_UNIT : SECTOR;
+	r->base.starts_zero = is_new;
+	r->is_new = is_new;
+	*out = &r->base;
+	return 0;
+}
+
+static int raw_build(struct qi_file *file, const struct qi_image_spec *spec,
+		     struct qi_writer **out, struct qi_error *e)
+{
+	int ret;
+
+	if (spec->backing_name)
+		return qi_fail(e, ENOTSUP, "format 'raw' has no backing files");
+	ret = qi_file_resize(file, spec->size, e);
+	return ret ? ret : raw_start(file, spec->size, true, out, e);
+}
+
+static int raw_edit(struct qi_node *n, struct qi_writer **out,
+		    struct qi_error *e)
+{
+	return raw_start(n->file, n->facts.size, false, out, e);
+}
+
+static int raw_grow(struct qi_node *n, uint64_t size, struct qi_error *e)
+{
+	int ret = qi_file_resize(n->file, size, e);
+
+	return ret ? ret : raw_open(n, e);
+}
+
+static const struct qi_format_option raw_options[] = {
+	{ "size", "size", "virtual disk size" },
+	{ NULL, NULL, NULL },
+};
+
+const struct qi_format qi_format_raw = {
+	.name = "raw",
+	.options = raw_options,
+	.probe = raw_probe,
+	.open = raw_open,
+	.close = raw_close,
+	.map = raw_map,
+	.build = raw_build,
+	.edit = raw_edit,
+	.grow = raw_grow,
+};

@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * commit.c - the head of a drive into its backing node
+ *
+ * Order of writes, each durable before the next: the base grows if it must;
+ * its bitmaps get what the head contributes (a superset); data; the base's
+ * record takes over anchors and checkpoints; the head is marked as committed;
+ * the switch (the link is flipped, or the base takes the head's name); the
+ * head's file goes. Until the switch the head is what it was.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "lib/copy.h"
+#include "lib/drive.h"
+
+struct work {
+	struct qi_drive *d;
+	struct qi_node *head, *base;
+	const struct qi_commit *how;
+	struct qi_copy_stats stats;
+};
+
+/* Changes of bitmaps in the base, with the streams that feed them. */
+struct edit_list {
+	size_t count, room;
+	struct qi_bitmap_change *changes;
+};
+
+static void list_clear(struct edit_list *l)
+{
+	for (size_t i = 0; i < l->count; i++)
+		qi_ranges_free(l->changes[i].bits);
+	free(l->changes);
+}
+
+static struct qi_bitmap_change *list_add(struct edit_list *l)
+{
+	size_t room = l->room ? 2 * l->room : 8;
+	void *p = l->changes;
+
+	if (l->count == l->room) {
+		p = realloc(p, room * sizeof(*l->changes));
+		if (!p)
+			return NULL;
+		l->room = room;
+	}
+	l->changes = p;
+	l->changes[l->count] = (struct qi_bitmap_change){ 0 };
+	return &l->changes[l->count++];
+}
+
+/* ---------------------------------------------------------------- checks */
+
+static int refuse_own_bitmap(struct qi_node *n, const char *what,
+			     struct qi_error *e)
+{
+	const char *own = qi_node_own_bitmap(n);
+
+	if (!own)
+		return 0;
+	return qi_fail(e, ESTALE,
+		       "'%s' has the node bitmap '%s', and this "
+		       "would %s; remove it first with 'qimg bitmap remove "
+		       "--node %s %s'",
+		       n->path, own, what, n->path, own);
+}
+
+static bool is_other_drives(const struct work *w)
+{
+	struct qi_uuid drive = qi_drive_uuid(w->d);
+
+	return qi_record_state_of(w->base) == QI_RECORD_VALID &&
+	       !qi_uuid_is_null(&w->base->record->drive) &&
+	       !qi_uuid_equal(&w->base->record->drive, &drive);
+}
+
+/* The base takes the head's name: nothing may depend on where it was. */
+static int check_rename(struct work *w, struct qi_error *e)
+{
+	int ret = refuse_own_bitmap(w->base, "give its file another name", e);
+
+	if (ret)
+		return ret;
+	if (qi_same_folder(w->head->path, w->base->path))
+		return 0;
+	return qi_fail(e, ESTALE,
+		       "'%s' is a plain file, and its base '%s' "
+		       "is in another folder, so it cannot take its name; use "
+		       "a drive link ('ln -s')",
+		       w->d->path, w->base->path);
+}
+
+static int check_bitmaps(struct work *w, struct qi_error *e)
+{
+	struct qi_drive_bitmap *all;
+	size_t count;
+	int ret = qi_drive_bitmaps(w->d, &all, &count, e);
+
+	if (!ret && count)
+		ret = qi_node_can_store(w->base, e);
+	for (size_t i = 0; i < count && !ret; i++)
+		if (qi_node_find_bitmap(w->base, all[i].name) >= 0 &&
+		    !qi_drive_segment(w->d, w->base, all[i].name))
+			ret = qi_fail(e, EEXIST,
+				      "'%s' has a node bitmap '%s', "
+				      "and the drive bitmap of that name needs "
+				      "its place; remove it first with 'qimg "
+				      "bitmap remove --node %s %s'",
+				      w->base->path, all[i].name, w->base->path,
+				      all[i].name);
+	free(all);
+	return ret;
+}
+
+static int check(struct work *w, struct qi_error *e)
+{
+	int ret;
+
+	if (!w->base)
+		return qi_fail(e, ESTALE,
+			       "cannot commit drive '%s': its head "
+			       "'%s' has no backing file",
+			       w->d->path, w->head->path);
+	if (is_other_drives(w) ||
+	    (qi_record_state_of(w->base) == QI_RECORD_VALID &&
+	     w->base->record->shared))
+		return qi_fail(e, ESTALE,
+			       "cannot commit into '%s': it belongs "
+			       "to another drive, or is shared with one",
+			       w->base->path);
+	if (qi_record_state_of(w->base) == QI_RECORD_UNKNOWN ||
+	    qi_record_state_of(w->head) == QI_RECORD_UNKNOWN)
+		return qi_fail(e, ESTALE,
+			       "cannot commit drive '%s': the "
+			       "record of one of its layers is damaged or of a "
+			       "later version",
+			       w->d->path);
+	if (w->base->facts.size > w->head->facts.size)
+		return qi_fail(e, ESTALE,
+			       "cannot commit into '%s': its disk "
+			       "is larger than that of '%s', and would have to "
+			       "shrink; resize the drive to %llu bytes first",
+			       w->base->path, w->head->path,
+			       (unsigned long long)w->base->facts.size);
+	ret = refuse_own_bitmap(w->head, "delete it", e);
+	if (!ret && !w->d->is_link)
+		ret = check_rename(w, e);
+	if (!ret)
+		ret = check_bitmaps(w, e);
+	if (!ret)
+		ret = qi_node_check_dependents(w->base, w->head, "commit into",
+					       e);
+	if (!ret)
+		ret = qi_node_check_dependents(w->head, NULL, "commit", e);
+	return ret;
+}
+
+/* ------------------------------------------------------- bitmaps before */
+
+/* old bits of the base's bitmap, and what the head adds. */
+static int merge_bits(struct work *w, size_t which, const char *segment,
+		      struct qi_ranges **out)
+{
+	struct qi_ranges *in[2];
+	int ret = qi_ranges_bitmap(&in[0], w->base, which);
+
+	if (ret)
+		return ret;
+	ret = segment ? qi_layer_ranges(w->d, w->head, segment, &in[1]) :
+			qi_ranges_allocated(&in[1], w->head);
+	if (ret) {
+		qi_ranges_free(in[0]);
+		return ret;
+	}
+	return qi_ranges_union(out, in, 2);
+}
+
+/* Everything in the base that records writes gets what will be written. */
+static int mark_base(struct work *w, struct qi_error *e)
+{
+	const struct qi_stored_bitmap *all;
+	struct edit_list l = { 0 };
+	size_t count;
+	int ret = 0;
+
+	if (qi_node_can_store(w->base, NULL))
+		return 0;
+	all = w->base->format->bitmaps->list(w->base, &count);
+	for (size_t i = 0; i < count && !ret; i++) {
+		bool segment = qi_drive_segment(w->d, w->base, all[i].name);
+		struct qi_bitmap_change *c;
+
+		if (all[i].problem || (!all[i].enabled && !segment))
+			continue;
+		c = list_add(&l);
+		if (!c) {
+			ret = -ENOMEM;
+			break;
+		}
+		c->name = all[i].name;
+		c->enabled = all[i].enabled;
+		c->granularity_bits = all[i].granularity_bits;
+		ret = merge_bits(w, i, segment ? all[i].name : NULL, &c->bits);
+	}
+	if (ret)
+		qi_no_memory(e);
+	else if (l.count)
+		ret = qi_node_store(w->base, NULL, l.changes, l.count, e);
+	list_clear(&l);
+	return ret;
+}
+
+/* ------------------------------------------------------------------ data */
+
+static int copy_data(struct work *w, struct qi_error *e)
+{
+	struct qi_ranges *mapped = NULL;
+	struct qi_copy copy = { .src = w->head,
+				.threads = w->how->threads,
+				.progress = w->how->progress };
+	int ret = w->base->format->edit(w->base, &copy.writer, e);
+
+	if (ret)
+		return ret;
+	ret = qi_ranges_allocated(&mapped, w->head);
+	if (!ret)
+		ret = qi_ranges_round(&copy.ranges, mapped, copy.writer->unit,
+				      w->head->facts.size);
+	if (ret)
+		ret = qi_no_memory(e);
+	else
+		ret = qi_copy_run(&copy, &w->stats, e);
+	if (!ret)
+		ret = copy.writer->ops->finish(copy.writer, e);
+	qi_ranges_free(copy.ranges);
+	copy.writer->ops->free(copy.writer);
+	return ret;
+}
+
+/* -------------------------------------------------------- record after */
+
+/* The bitmap starts in the head: it starts in the base now, with its bits. */
+static int take_anchor(struct work *w, const struct qi_record_bitmap *from,
+		       struct qi_record *r, struct edit_list *l)
+{
+	struct qi_record_bitmap *b = qi_record_put(r, from->name);
+	int which = qi_node_find_bitmap(w->head, from->name);
+	struct qi_bitmap_change *c = list_add(l);
+	size_t count;
+
+	if (!b || !c)
+		return -ENOMEM;
+	*b = *from;
+	c->name = from->name;
+	c->enabled = !from->paused;
+	c->granularity_bits = 16;
+	if (which >= 0)
+		c->granularity_bits =
+			w->head->format->bitmaps->list(w->head, &count)[which]
+				.granularity_bits;
+	return qi_layer_ranges(w->d, w->head, from->name, &c->bits);
+}
+
+static int take_bitmap(struct work *w, const struct qi_record_bitmap *from,
+		       struct qi_record *r, struct edit_list *l)
+{
+	struct qi_record_bitmap *b = qi_record_find(r, from->name);
+	struct qi_bitmap_change *c;
+
+	if (from->anchor)
+		return take_anchor(w, from, r, l);
+	if (!b && !from->removed)
+		return 0;
+	c = list_add(l);
+	if (!c)
+		return -ENOMEM;
+	c->name = from->name;
+	if (from->removed) {
+		c->remove = true;
+		b = qi_record_put(r, from->name);
+		if (!b)
+			return -ENOMEM;
+		*b = *from;
+		return 0;
+	}
+	c->enabled = !from->paused;
+	c->keep_bits = true;
+	/* A segment that is lost stays lost: nothing to change in it. */
+	if (qi_node_find_bitmap(w->base, from->name) < 0)
+		l->count--;
+	b->paused = from->paused;
+	b->checkpoint = from->checkpoint;
+	b->min_size = qi_min(b->min_size, from->min_size);
+	return 0;
+}
+
+static int update_record(struct work *w, struct qi_error *e)
+{
+	const struct qi_record *from = w->head->record;
+	QI_AUTORECORD struct qi_record *r = NULL;
+	struct edit_list l = { 0 };
+	int ret;
+
+	if (qi_node_can_store(w->base, NULL))
+		return 0;
+	if (qi_record_copy(&r, w->base->record))
+		return qi_no_memory(e);
+	r->frozen = false;
+	r->drive = qi_drive_uuid(w->d);
+	ret = 0;
+	for (size_t i = 0; from && i < from->count && !ret; i++)
+		ret = take_bitmap(w, &from->bitmaps[i], r, &l);
+	if (ret)
+		qi_no_memory(e);
+	else
+		ret = qi_node_store(w->base, r, l.changes, l.count, e);
+	list_clear(&l);
+	return ret;
+}
+
+/* ------------------------------------------------------------ the switch */
+
+static int mark_committed(struct work *w, struct qi_error *e)
+{
+	QI_AUTORECORD struct qi_record *r = NULL;
+
+	if (!w->d->is_link || qi_node_can_store(w->head, NULL))
+		return 0;
+	if (qi_record_copy(&r, w->head->record))
+		return qi_no_memory(e);
+	if (qi_uuid_is_null(&r->drive))
+		r->drive = qi_drive_uuid(w->d);
+	r->committed = true;
+	return qi_node_store(w->head, r, NULL, 0, e);
+}
+
+static int switch_over(struct work *w, struct qi_error *e)
+{
+	int ret;
+
+	if (!w->d->is_link) {
+		ret = qi_rename(w->base->path, w->head->path, e);
+		return ret ? ret : qi_sync_folder_of(w->head->path, e);
+	}
+	ret = mark_committed(w, e);
+	if (!ret)
+		ret = qi_drive_flip(w->d, w->base->path, e);
+	if (!ret)
+		ret = qi_unlink(w->head->path, e);
+	return ret ? ret : qi_sync_folder_of(w->head->path, e);
+}
+
+/* ---------------------------------------------------- an earlier run's end */
+
+/* Is the image at path a head of this drive that was committed into head? */
+static bool is_leftover(const struct work *w, const char *path)
+{
+	const struct qi_open how = { .no_backing = true };
+	struct qi_uuid drive = qi_drive_uuid(w->d);
+	struct qi_graph *g;
+	struct qi_node *n;
+	bool yes = false;
+
+	if (qi_graph_new(&g))
+		return false;
+	if (!qi_graph_add(g, path, &how, &n, NULL))
+		yes = qi_record_state_of(n) == QI_RECORD_VALID &&
+		      n->record->committed && !qi_uuid_is_null(&drive) &&
+		      qi_uuid_equal(&n->record->drive, &drive);
+	qi_graph_free(g);
+	return yes;
+}
+
+/* 1: a crash came between the switch and the removal; that is done now. */
+static int finish_earlier(struct work *w, struct qi_plan *p, bool dry_run,
+			  struct qi_change *out, struct qi_error *e)
+{
+	struct qi_files f;
+	int found = 0;
+	int ret = qi_node_dependents(w->head, NULL, &f, e);
+
+	for (size_t i = 0; i < f.count && !ret; i++) {
+		if (!is_leftover(w, f.path[i]))
+			continue;
+		found = 1;
+		snprintf(out->old_head, sizeof(out->old_head), "%s", f.path[i]);
+		snprintf(out->new_head, sizeof(out->new_head), "%s",
+			 w->head->path);
+		if (qi_plan_step(p,
+				 "remove '%s', which an earlier run has "
+				 "committed",
+				 f.path[i]))
+			ret = qi_no_memory(e);
+		if (!ret && !dry_run)
+			ret = qi_unlink(f.path[i], e);
+	}
+	qi_files_free(&f);
+	return ret ? ret : found;
+}
+
+static int make_plan(const struct work *w, struct qi_plan *p)
+{
+	const char *base = w->base->path, *head = w->head->path;
+	int ret = 0;
+
+	if (w->base->facts.size < w->head->facts.size)
+		ret = qi_plan_step(p, "grow '%s' to %llu bytes", base,
+				   (unsigned long long)w->head->facts.size);
+	if (!ret)
+		ret = qi_plan_step(p,
+				   "merge the bitmaps of '%s' into those of "
+				   "'%s'",
+				   head, base);
+	if (!ret)
+		ret = qi_plan_step(p, "copy the data of '%s' into '%s'", head,
+				   base);
+	if (!ret && w->d->is_link)
+		ret = qi_plan_step(p, "point the drive link '%s' at '%s'",
+				   w->d->path, base);
+	if (ret)
+		return ret;
+	return w->d->is_link ?
+		       qi_plan_step(p, "remove '%s'", head) :
+		       qi_plan_step(p, "give '%s' the name '%s'", base, head);
+}
+
+static int run(struct work *w, struct qi_error *e)
+{
+	int ret = 0;
+
+	if (w->base->facts.size < w->head->facts.size)
+		ret = w->base->format->grow(w->base, w->head->facts.size, e);
+	if (!ret)
+		ret = mark_base(w, e);
+	if (!ret)
+		ret = copy_data(w, e);
+	if (!ret)
+		ret = update_record(w, e);
+	return ret ? ret : switch_over(w, e);
+}
+
+int qi_commit_drive(struct qi_drive *d, const struct qi_commit *c,
+		    struct qi_plan *plan, bool dry_run, struct qi_change *out,
+		    struct qi_error *e)
+{
+	struct work w = { .d = d,
+			  .head = d->head,
+			  .base = d->head->facts.backing,
+			  .how = c };
+	int ret;
+
+	*out = (struct qi_change){ .bytes = 0 };
+	ret = finish_earlier(&w, plan, dry_run, out, e);
+	if (ret)
+		return ret < 0 ? ret : 0;
+	ret = check(&w, e);
+	if (!ret && make_plan(&w, plan))
+		ret = qi_no_memory(e);
+	if (ret)
+		return ret;
+	snprintf(out->old_head, sizeof(out->old_head), "%s", w.head->path);
+	snprintf(out->new_head, sizeof(out->new_head), "%s",
+		 d->is_link ? w.base->path : w.head->path);
+	ret = dry_run ? 0 : run(&w, e);
+	out->bytes = w.stats.written + w.stats.zero;
+	return ret;
+}

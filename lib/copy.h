@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * copy.h - the copy engine: guest data from a chain into a writer
+ *
+ * Worker threads read, look for zeroes, pack and hash in parallel; what
+ * depends on order (where clusters go, the list of hashes) is done in turn,
+ * so the result is the same for any number of threads. Memory is bounded by
+ * the number of threads.
+ */
+#ifndef QI_COPY_H
+#define QI_COPY_H
+
+#include "lib/format.h"
+
+/* Content hashes are per chunk of this grid, whatever the cluster size. */
+#define QI_HASH_UNIT 65536u
+
+struct qi_hash {
+	uint8_t b[16]; /* XXH3-128, canonical form */
+};
+
+struct qi_copy {
+	struct qi_node *src;
+	struct qi_ranges *ranges; /* what to copy, NULL: all. Not freed. */
+	struct qi_writer *writer;
+	bool compress;
+	unsigned threads; /* 0: one a processor */
+	struct qi_progress progress;
+	uint64_t total; /* bytes, for progress; 0: size of src */
+	/*
+	 * Called in ascending order with the hashes of `count` chunks from
+	 * off on; hashes NULL: they are all zero. May be NULL.
+	 */
+	int (*hashed)(void *arg, uint64_t off, uint64_t count,
+		      const struct qi_hash *hashes, struct qi_error *e);
+	void *arg;
+};
+
+int qi_copy_run(const struct qi_copy *copy, struct qi_copy_stats *stats,
+		struct qi_error *e);
+
+struct qi_hash qi_hash_of(const void *data, size_t len);
+void qi_hash_format(const struct qi_hash *h, char text[33]);
+
+#endif

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: MIT */
+/* drive.c - drives: whichever node is the head now */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "lib/drive.h"
+
+#define MAX_LINKS 40
+
+/* Follow *path one symbolic link further. 1: done, 0: it is none. */
+static int follow(char **path, struct qi_error *e)
+{
+	char target[4096];
+	ssize_t n = readlink(*path, target, sizeof(target) - 1);
+	QI_AUTOFREE char *dir = NULL;
+	char *next;
+
+	if (n < 0)
+		return errno == EINVAL ? 0 :
+					 qi_fail(e, errno,
+						 "cannot open "
+						 "drive '%s': %s",
+						 *path, strerror(errno));
+	target[n] = '\0';
+	dir = qi_path_folder(*path);
+	next = dir ? qi_path_join(dir, target) : NULL;
+	if (!next)
+		return qi_no_memory(e);
+	free(*path);
+	*path = next;
+	return 1;
+}
+
+/* Backing names are relative to where the head really is. */
+static int find_head(struct qi_drive *d, struct qi_error *e)
+{
+	int ret;
+
+	d->head_path = strdup(d->path);
+	if (!d->head_path)
+		return qi_no_memory(e);
+	for (int i = 0; i < MAX_LINKS; i++) {
+		ret = follow(&d->head_path, e);
+		if (ret <= 0)
+			return ret;
+		d->is_link = true;
+	}
+	return qi_fail(e, ELOOP, "cannot open drive '%s': too many links",
+		       d->path);
+}
+
+int qi_drive_add(struct qi_graph *g, const char *path,
+		 const struct qi_open *how, struct qi_drive **out,
+		 struct qi_error *e)
+{
+	struct qi_drive *d = calloc(1, sizeof(*d));
+	int ret;
+
+	if (!d)
+		return qi_no_memory(e);
+	d->path = strdup(path);
+	ret = d->path ? find_head(d, e) : qi_no_memory(e);
+	if (!ret)
+		ret = qi_graph_add(g, d->head_path, how, &d->head, e);
+	if (ret) {
+		qi_drive_free(d);
+		return ret;
+	}
+	*out = d;
+	return 0;
+}
+
+void qi_drive_free(struct qi_drive *d)
+{
+	if (!d)
+		return;
+	free(d->path);
+	free(d->head_path);
+	free(d);
+}
+
+const char *qi_drive_path(const struct qi_drive *d)
+{
+	return d->path;
+}
+
+bool qi_drive_is_link(const struct qi_drive *d)
+{
+	return d->is_link;
+}
+
+struct qi_node *qi_drive_head(const struct qi_drive *d)
+{
+	return d->head;
+}
+
+struct qi_node *qi_drive_recorded(const struct qi_drive *d)
+{
+	struct qi_node *n = d->head;
+
+	while (n && !(qi_record_state_of(n) == QI_RECORD_VALID &&
+		      !qi_uuid_is_null(&n->record->drive)))
+		n = n->facts.backing;
+	return n;
+}
+
+struct qi_uuid qi_drive_uuid(const struct qi_drive *d)
+{
+	const struct qi_node *n = qi_drive_recorded(d);
+
+	return n ? n->record->drive : (struct qi_uuid){ { 0 } };
+}
+
+const struct qi_record_bitmap *qi_drive_segment(const struct qi_drive *d,
+						const struct qi_node *n,
+						const char *name)
+{
+	struct qi_uuid drive = qi_drive_uuid(d);
+
+	if (qi_record_state_of(n) != QI_RECORD_VALID ||
+	    qi_uuid_is_null(&drive) ||
+	    !qi_uuid_equal(&n->record->drive, &drive))
+		return NULL;
+	return qi_record_find(n->record, name);
+}
+
+int qi_drive_head_record(const struct qi_drive *d, struct qi_record **out,
+			 struct qi_error *e)
+{
+	const struct qi_node *below = d->head->facts.backing;
+	struct qi_uuid drive = qi_drive_uuid(d);
+	struct qi_record *r;
+
+	if (qi_record_copy(&r, d->head->record))
+		return qi_no_memory(e);
+	if (qi_record_state_of(d->head) != QI_RECORD_VALID && below &&
+	    qi_record_state_of(below) == QI_RECORD_VALID)
+		r->parent = below->record->image;
+	if (qi_uuid_is_null(&r->drive))
+		r->drive = qi_uuid_is_null(&drive) ? qi_uuid_random() : drive;
+	*out = r;
+	return 0;
+}
+
+int qi_node_can_store(struct qi_node *n, struct qi_error *e)
+{
+	if (n->format->bitmaps)
+		return n->format->bitmaps->can_store(n, e);
+	return qi_fail(e, ESTALE,
+		       "'%s' cannot hold bitmaps: it is in %s "
+		       "format; convert it with 'qimg convert -O qcow2 %s NEW'",
+		       n->path, n->format->name, n->path);
+}
+
+int qi_node_store(struct qi_node *n, const struct qi_record *r,
+		  const struct qi_bitmap_change *changes, size_t count,
+		  struct qi_error *e)
+{
+	QI_AUTOFREE void *blob = NULL;
+	size_t len = 0;
+	int ret = qi_node_can_store(n, e);
+
+	if (!ret)
+		ret = qi_node_check_writable(n, e);
+	if (!ret && r) {
+		ret = qi_record_serialise(r, &blob, &len);
+		if (ret == -E2BIG)
+			qi_fail(e, E2BIG,
+				"the record of '%s' is full: use "
+				"fewer drive bitmaps, or shorter names",
+				n->path);
+		else if (ret)
+			qi_no_memory(e);
+	}
+	return ret ? ret :
+		     n->format->bitmaps->update(n, changes, count, blob, len,
+						e);
+}
+
+/* ---------------------------------------------------------------- plans */
+
+int qi_plan_step(struct qi_plan *p, const char *fmt, ...)
+{
+	char *text, **steps;
+	va_list ap;
+	int n;
+
+	if (!p)
+		return 0;
+	va_start(ap, fmt);
+	n = vasprintf(&text, fmt, ap);
+	va_end(ap);
+	steps = n < 0 ? NULL :
+			realloc(p->steps, (p->count + 1) * sizeof(char *));
+	if (!steps) {
+		if (n >= 0)
+			free(text);
+		return -ENOMEM;
+	}
+	p->steps = steps;
+	p->steps[p->count++] = text;
+	return 0;
+}
+
+void qi_plan_free(struct qi_plan *p)
+{
+	for (size_t i = 0; i < p->count; i++)
+		free(p->steps[i]);
+	free(p->steps);
+	*p = (struct qi_plan){ 0 };
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/* drive.h - drives and their bitmaps, for the operations in lib */
+#ifndef QI_DRIVE_H
+#define QI_DRIVE_H
+
+#include "lib/graph.h"
+#include "lib/ranges.h"
+#include "lib/record.h"
+
+struct qi_drive {
+	char *path;
+	bool is_link;
+	char *head_path; /* where the links end; malloc'd */
+	struct qi_node *head;
+};
+
+/* The topmost layer whose record names the drive; NULL: none does. */
+struct qi_node *qi_drive_recorded(const struct qi_drive *d);
+
+/* Does n's record say that `name` is a segment of this drive? */
+const struct qi_record_bitmap *qi_drive_segment(const struct qi_drive *d,
+						const struct qi_node *n,
+						const char *name);
+/* Index in n's directory, or -1. */
+int qi_node_find_bitmap(struct qi_node *n, const char *name);
+/* Is this directory entry what the record promises? Else why not. */
+const char *qi_segment_problem(struct qi_node *n,
+			       const struct qi_record_bitmap *b, int *which);
+
+/*
+ * What layer n adds to the dirty set of `name` by SEMANTICS section 3, as a
+ * stream; *status and reason (may be NULL) say how it is known.
+ */
+int qi_layer_ranges(const struct qi_drive *d, struct qi_node *n,
+		    const char *name, struct qi_ranges **out);
+enum qi_layer_status qi_layer_status_of(const struct qi_drive *d,
+					struct qi_node *n, const char *name,
+					char *reason, size_t reason_len);
+
+/*
+ * A record for d's head to be changed and stored: a copy of what it has, or a
+ * new one that continues the drive of the layers below.
+ */
+int qi_drive_head_record(const struct qi_drive *d, struct qi_record **out,
+			 struct qi_error *e);
+/* Store a record, and bitmaps, in one node by one header write. */
+int qi_node_store(struct qi_node *n, const struct qi_record *r,
+		  const struct qi_bitmap_change *changes, size_t count,
+		  struct qi_error *e);
+/* 0, or why n can hold no bitmap or record, with what would help. */
+int qi_node_can_store(struct qi_node *n, struct qi_error *e);
+
+/*
+ * Point the drive's link at another head, atomically and durably. The target
+ * is written relative when both are in one folder.
+ */
+int qi_drive_flip(struct qi_drive *d, const char *head, struct qi_error *e);
+/* A node bitmap of n that is no segment, or NULL: rule 2 protects those. */
+const char *qi_node_own_bitmap(struct qi_node *n);
+/* -ESTALE with the list, when images other than `except` depend on n. */
+int qi_node_check_dependents(struct qi_node *n, const struct qi_node *except,
+			     const char *what, struct qi_error *e);
+/* Are the two paths in the same folder? */
+bool qi_same_folder(const char *a, const char *b);
+
+/* Add a step to a plan (may be NULL). */
+int qi_plan_step(struct qi_plan *p, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+#endif

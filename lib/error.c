@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/* error.c - one line for the user, and what its class means for a script */
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/format.h"
+
+static volatile sig_atomic_t interrupted;
+
+int qi_fail(struct qi_error *e, int err, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (e) {
+		va_start(ap, fmt);
+		vsnprintf(e->text, sizeof(e->text), fmt, ap);
+		va_end(ap);
+	}
+	return -err;
+}
+
+int qi_context(struct qi_error *e, int ret, const char *fmt, ...)
+{
+	char text[sizeof(e->text)];
+	va_list ap;
+	size_t n, rest;
+
+	if (!e)
+		return ret;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text) - 3, fmt, ap);
+	va_end(ap);
+	n = strlen(text);
+	memcpy(text + n, ": ", 3);
+	n += 2;
+	rest = strnlen(e->text, sizeof(text) - 1 - n);
+	memcpy(text + n, e->text, rest);
+	text[n + rest] = '\0';
+	memcpy(e->text, text, sizeof(text));
+	return ret;
+}
+
+int qi_exit_code(int ret)
+{
+	if (ret >= 0)
+		return 0;
+	switch (-ret) {
+	case EUCLEAN:
+		return 4;
+	case EBUSY:
+		return 5;
+	case ESTALE:
+		return 6;
+	case ENOSPC:
+	case EDQUOT:
+		return 7;
+	case EINTR:
+		return 130;
+	default:
+		return 1;
+	}
+}
+
+void qi_interrupt(void)
+{
+	interrupted = 1;
+}
+
+int qi_interrupted(struct qi_error *e)
+{
+	return interrupted ? qi_fail(e, EINTR, "interrupted") : 0;
+}
+
+int qi_no_memory(struct qi_error *e)
+{
+	return qi_fail(e, ENOMEM, "out of memory");
+}

@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: MIT */
+/* file.c - files: open, read, write, sync, and their places in holes */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "lib/bytes.h"
+#include "lib/file.h"
+
+static int kernel_open(const char *path, int flags, mode_t mode)
+{
+	return open(path, flags, mode);
+}
+
+static int kernel_rename(const char *from, const char *to, unsigned flags)
+{
+	return renameat2(AT_FDCWD, from, AT_FDCWD, to, flags);
+}
+
+static const struct qi_file_layer kernel_layer = {
+	.open = kernel_open,
+	.close = close,
+	.read = pread,
+	.write = pwrite,
+	.sync = fdatasync,
+	.truncate = ftruncate,
+	.fallocate = fallocate,
+	.rename = kernel_rename,
+	.link = link,
+	.symlink = symlink,
+	.unlink = unlink,
+	.mkdir = mkdir,
+	.rmdir = rmdir,
+};
+
+static const struct qi_file_layer *layer(void)
+{
+	static const struct qi_file_layer *chosen;
+
+	/* The first call is made before there are threads: a file is opened. */
+	if (!chosen)
+		chosen = qi_fault_layer(&kernel_layer);
+	return chosen;
+}
+
+static int take_facts(struct qi_file *f, struct qi_error *e)
+{
+	struct stat st;
+
+	if (fstat(f->fd, &st))
+		return qi_fail(e, errno, "cannot look at '%s': %s", f->path,
+			       strerror(errno));
+	f->dev = st.st_dev;
+	f->ino = st.st_ino;
+	f->size = (uint64_t)st.st_size;
+	if (S_ISREG(st.st_mode))
+		return 0;
+	if (S_ISBLK(st.st_mode)) {
+		uint64_t size;
+
+		if (ioctl(f->fd, BLKGETSIZE64, &size))
+			return qi_fail(e, errno, "cannot size '%s': %s",
+				       f->path, strerror(errno));
+		f->size = size;
+		return 0;
+	}
+	return qi_fail(e, EINVAL, "cannot open '%s': it is a %s, not a file",
+		       f->path,
+		       S_ISDIR(st.st_mode)  ? "folder" :
+		       S_ISFIFO(st.st_mode) ? "FIFO" :
+					      "device");
+}
+
+static int open_with(struct qi_file **out, const char *path, int flags,
+		     struct qi_error *e)
+{
+	size_t n = strlen(path) + 1;
+	struct qi_file *f = calloc(1, sizeof(*f) + n);
+	int ret;
+
+	if (!f)
+		return qi_fail(e, ENOMEM, "out of memory");
+	memcpy(f->path, path, n);
+	f->writable = (flags & O_ACCMODE) == O_RDWR;
+	/* O_NONBLOCK: a FIFO without a writer must not hold us up. */
+	f->fd = layer()->open(path, flags | O_CLOEXEC | O_NONBLOCK, 0666);
+	if (f->fd < 0) {
+		ret = qi_fail(e, errno, "cannot %s '%s': %s",
+			      flags & O_CREAT ? "create" : "open", path,
+			      strerror(errno));
+		free(f);
+		return ret;
+	}
+	ret = take_facts(f, e);
+	if (ret) {
+		qi_file_close(f, NULL);
+		return ret;
+	}
+	*out = f;
+	return 0;
+}
+
+int qi_file_open(struct qi_file **out, const char *path, bool writable,
+		 struct qi_error *e)
+{
+	return open_with(out, path, writable ? O_RDWR : O_RDONLY, e);
+}
+
+int qi_file_create(struct qi_file **out, const char *path, struct qi_error *e)
+{
+	return open_with(out, path, O_RDWR | O_CREAT | O_EXCL, e);
+}
+
+int qi_file_close(struct qi_file *f, struct qi_error *e)
+{
+	int ret = 0;
+
+	if (layer()->close(f->fd) && f->writable)
+		ret = qi_fail(e, errno, "cannot close '%s': %s", f->path,
+			      strerror(errno));
+	free(f);
+	return ret;
+}
+
+ssize_t qi_file_read_some(struct qi_file *f, uint64_t off, size_t len,
+			  void *buf, struct qi_error *e)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n;
+
+		if (off + done > INT64_MAX)
+			break;
+		n = layer()->read(f->fd, (char *)buf + done, len - done,
+				  (off_t)(off + done));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return qi_fail(e, errno, "cannot read '%s' at %llu: %s",
+				       f->path,
+				       (unsigned long long)(off + done),
+				       strerror(errno));
+		if (n == 0)
+			break;
+		done += (size_t)n;
+	}
+	memset((char *)buf + done, 0, len - done);
+	return (ssize_t)done;
+}
+
+int qi_file_read(struct qi_file *f, uint64_t off, size_t len, void *buf,
+		 struct qi_error *e)
+{
+	ssize_t n = qi_file_read_some(f, off, len, buf, e);
+
+	if (n < 0)
+		return (int)n;
+	if ((size_t)n < len)
+		return qi_fail(
+			e, EUCLEAN,
+			"'%s' is truncated: %zu bytes at offset %llu are "
+			"missing",
+			f->path, len - (size_t)n,
+			(unsigned long long)(off + (size_t)n));
+	return 0;
+}
+
+/* Writers in several threads may all make the file longer. */
+static void note_end(struct qi_file *f, uint64_t end)
+{
+	uint64_t size = atomic_load(&f->size);
+
+	while (size < end &&
+	       !atomic_compare_exchange_weak(&f->size, &size, end))
+		;
+}
+
+int qi_file_write(struct qi_file *f, uint64_t off, size_t len, const void *buf,
+		  struct qi_error *e)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = layer()->write(f->fd, (const char *)buf + done,
+					   len - done, (off_t)(off + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return qi_fail(e, n ? errno : EIO,
+				       "cannot write '%s' at %llu: %s", f->path,
+				       (unsigned long long)(off + done),
+				       strerror(n ? errno : EIO));
+		done += (size_t)n;
+	}
+	note_end(f, off + len);
+	return 0;
+}
+
+int qi_file_write_zeroes(struct qi_file *f, uint64_t off, uint64_t len,
+			 struct qi_error *e)
+{
+	static const char zeroes[65536];
+	int ret = 0;
+
+	while (len && !ret) {
+		size_t n = (size_t)qi_min(len, sizeof(zeroes));
+
+		ret = qi_file_write(f, off, n, zeroes, e);
+		off += n;
+		len -= n;
+	}
+	return ret;
+}
+
+int qi_file_punch(struct qi_file *f, uint64_t off, uint64_t len,
+		  struct qi_error *e)
+{
+	if (layer()->fallocate(f->fd,
+			       FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			       (off_t)off, (off_t)len) == 0)
+		return 0;
+	return qi_file_write_zeroes(f, off, len, e);
+}
+
+int qi_file_sync(struct qi_file *f, struct qi_error *e)
+{
+	if (layer()->sync(f->fd))
+		return qi_fail(e, errno, "cannot sync '%s': %s", f->path,
+			       strerror(errno));
+	return 0;
+}
+
+int qi_file_resize(struct qi_file *f, uint64_t size, struct qi_error *e)
+{
+	if (size > INT64_MAX)
+		return qi_fail(e, EFBIG, "cannot resize '%s': too large",
+			       f->path);
+	if (layer()->truncate(f->fd, (off_t)size))
+		return qi_fail(e, errno, "cannot resize '%s' to %llu: %s",
+			       f->path, (unsigned long long)size,
+			       strerror(errno));
+	f->size = size;
+	return 0;
+}
+
+uint64_t qi_file_disk_size(const struct qi_file *f)
+{
+	struct stat st;
+
+	return fstat(f->fd, &st) ? 0 : (uint64_t)st.st_blocks * 512;
+}
+
+uint64_t qi_file_run(const struct qi_file *f, uint64_t off, bool *hole)
+{
+	off_t end;
+
+	*hole = false;
+	end = lseek(f->fd, (off_t)off, SEEK_DATA);
+	if (end < 0 && errno == ENXIO) {
+		*hole = true;
+		return f->size;
+	}
+	if (end < 0)
+		return f->size;
+	if ((uint64_t)end > off) {
+		*hole = true;
+		return (uint64_t)end;
+	}
+	end = lseek(f->fd, (off_t)off, SEEK_HOLE);
+	return end > (off_t)off ? (uint64_t)end : f->size;
+}
+
+bool qi_file_is_current(const struct qi_file *f)
+{
+	struct stat st;
+
+	return !stat(f->path, &st) && st.st_dev == f->dev &&
+	       st.st_ino == f->ino;
+}
+
+/* ---------------------------------------------------------------- names */
+
+static int name_result(int failed, const char *what, const char *path,
+		       struct qi_error *e)
+{
+	return failed ? qi_fail(e, errno, "cannot %s '%s': %s", what, path,
+				strerror(errno)) :
+			0;
+}
+
+int qi_rename(const char *from, const char *to, struct qi_error *e)
+{
+	return name_result(layer()->rename(from, to, 0), "rename to", to, e);
+}
+
+int qi_rename_new(const char *from, const char *to, struct qi_error *e)
+{
+	struct stat st;
+
+	if (layer()->rename(from, to, RENAME_NOREPLACE) == 0)
+		return 0;
+	/* A file system without the flag: look, and take the small risk. */
+	if (errno == EINVAL) {
+		if (lstat(to, &st) && errno == ENOENT)
+			return qi_rename(from, to, e);
+		errno = EEXIST;
+	}
+	return name_result(-1, "make", to, e);
+}
+
+int qi_link(const char *from, const char *to, struct qi_error *e)
+{
+	return name_result(layer()->link(from, to), "make", to, e);
+}
+
+int qi_symlink(const char *target, const char *path, struct qi_error *e)
+{
+	return name_result(layer()->symlink(target, path), "make the link",
+			   path, e);
+}
+
+int qi_unlink(const char *path, struct qi_error *e)
+{
+	return name_result(layer()->unlink(path), "remove", path, e);
+}
+
+int qi_mkdir(const char *path, struct qi_error *e)
+{
+	return name_result(layer()->mkdir(path, 0777), "make the folder", path,
+			   e);
+}
+
+int qi_rmdir(const char *path, struct qi_error *e)
+{
+	return name_result(layer()->rmdir(path), "remove the folder", path, e);
+}
+
+int qi_sync_folder(const char *dir, struct qi_error *e)
+{
+	int fd = layer()->open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	int failed;
+
+	if (fd < 0)
+		return name_result(-1, "open the folder", dir, e);
+	failed = layer()->sync(fd);
+	/* Some network file systems cannot sync a folder: nothing to do. */
+	if (failed && (errno == EINVAL || errno == ENOTSUP))
+		failed = 0;
+	failed = name_result(failed, "sync the folder", dir, e);
+	layer()->close(fd);
+	return failed;
+}
+
+int qi_sync_folder_of(const char *path, struct qi_error *e)
+{
+	QI_AUTOFREE char *dir = qi_path_folder(path);
+
+	if (!dir)
+		return qi_fail(e, ENOMEM, "out of memory");
+	return qi_sync_folder(dir, e);
+}

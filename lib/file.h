@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * file.h - all access to files goes through here
+ *
+ * A layer is a table of calls on file descriptors and names. The bottom layer
+ * is the kernel; the fault layer (fault.c) sits on top of it when a test asks
+ * for one. Nothing else in lib or formats calls the kernel about files.
+ */
+#ifndef QI_FILE_H
+#define QI_FILE_H
+
+#include <stdatomic.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include "lib/qimg.h"
+
+struct qi_file_layer {
+	int (*open)(const char *path, int flags, mode_t mode);
+	int (*close)(int fd);
+	ssize_t (*read)(int fd, void *buf, size_t len, off_t off);
+	ssize_t (*write)(int fd, const void *buf, size_t len, off_t off);
+	int (*sync)(int fd);
+	int (*truncate)(int fd, off_t size);
+	int (*fallocate)(int fd, int mode, off_t off, off_t len);
+	int (*rename)(const char *from, const char *to, unsigned flags);
+	int (*link)(const char *from, const char *to);
+	int (*symlink)(const char *target, const char *path);
+	int (*unlink)(const char *path);
+	int (*mkdir)(const char *path, mode_t mode);
+	int (*rmdir)(const char *path);
+};
+
+/* The layer that tests asked for by QIMG_FAULT, or the kernel's own. */
+const struct qi_file_layer *qi_fault_layer(const struct qi_file_layer *below);
+
+/* An open regular file or block device. path is for messages. */
+struct qi_file {
+	int fd;
+	bool writable;
+	_Atomic uint64_t size; /* at open; kept by our own writes */
+	dev_t dev;
+	ino_t ino;
+	char path[];
+};
+
+/*
+ * Open what exists; FIFOs, sockets, folders and character devices are
+ * refused without blocking. *out is closed with qi_file_close().
+ */
+int qi_file_open(struct qi_file **out, const char *path, bool writable,
+		 struct qi_error *e);
+/* Make a new file that must not exist yet, mode 0644 less the umask. */
+int qi_file_create(struct qi_file **out, const char *path, struct qi_error *e);
+/* Close errors are returned: on some file systems they are write errors. */
+int qi_file_close(struct qi_file *f, struct qi_error *e);
+static inline void qi_file_closep(struct qi_file **f)
+{
+	if (*f)
+		qi_file_close(*f, NULL);
+}
+#define QI_AUTOCLOSE __attribute__((cleanup(qi_file_closep)))
+
+/* All of len bytes, or a failure; a file that ends before is EUCLEAN. */
+int qi_file_read(struct qi_file *f, uint64_t off, size_t len, void *buf,
+		 struct qi_error *e);
+/* As much as there is; the rest of buf is zeroed. Returns bytes found. */
+ssize_t qi_file_read_some(struct qi_file *f, uint64_t off, size_t len,
+			  void *buf, struct qi_error *e);
+int qi_file_write(struct qi_file *f, uint64_t off, size_t len, const void *buf,
+		  struct qi_error *e);
+int qi_file_write_zeroes(struct qi_file *f, uint64_t off, uint64_t len,
+			 struct qi_error *e);
+/* Make a range read as zero, as a hole where the file system can. */
+int qi_file_punch(struct qi_file *f, uint64_t off, uint64_t len,
+		  struct qi_error *e);
+/* Data and size reach the disk, or this fails (once: it is never retried). */
+int qi_file_sync(struct qi_file *f, struct qi_error *e);
+int qi_file_resize(struct qi_file *f, uint64_t size, struct qi_error *e);
+/* Bytes that the file system holds for the file. */
+uint64_t qi_file_disk_size(const struct qi_file *f);
+/*
+ * The run of data or hole at off: its end, and whether it is a hole. File
+ * systems that cannot tell say data.
+ */
+uint64_t qi_file_run(const struct qi_file *f, uint64_t off, bool *hole);
+/* Is the file at f->path still the one that was opened? */
+bool qi_file_is_current(const struct qi_file *f);
+
+int qi_rename(const char *from, const char *to, struct qi_error *e);
+/* Fails with EEXIST when there is something at `to`. */
+int qi_rename_new(const char *from, const char *to, struct qi_error *e);
+int qi_link(const char *from, const char *to, struct qi_error *e);
+int qi_symlink(const char *target, const char *path, struct qi_error *e);
+int qi_unlink(const char *path, struct qi_error *e);
+int qi_mkdir(const char *path, struct qi_error *e);
+int qi_rmdir(const char *path, struct qi_error *e);
+/* Make the names in the folder that holds `path` durable. */
+int qi_sync_folder_of(const char *path, struct qi_error *e);
+int qi_sync_folder(const char *dir, struct qi_error *e);
+
+/* The folder part of path as "dir" ("." when there is none); malloc'd. */
+char *qi_path_folder(const char *path);
+/* Last component of path, inside path. */
+const char *qi_path_name(const char *path);
+/* dir/name, or name when it is absolute; malloc'd, NULL without memory. */
+char *qi_path_join(const char *dir, const char *name);
+/* A hidden name beside path that is not used: DIR/.NAME.RANDOM; malloc'd. */
+char *qi_path_temporary(const char *path);
+/* printf into new memory; NULL without memory. */
+char *qi_format_text(const char *fmt, ...)
+	__attribute__((format(printf, 1, 2)));
+/* Fill buf with random bytes from the kernel. */
+void qi_random(void *buf, size_t len);
+
+#endif

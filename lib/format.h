@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * format.h - what a format driver provides, and what it may rely on
+ *
+ * A driver is one const struct qi_format. The core checks ranges, alignment
+ * and write permission once before each call; drivers do not repeat it.
+ * Functions that only read a node may be called from several threads.
+ */
+#ifndef QI_FORMAT_H
+#define QI_FORMAT_H
+
+#include "lib/bytes.h"
+#include "lib/file.h"
+#include "lib/qimg.h"
+
+struct qi_record;
+struct qi_writer;
+struct qi_options;
+
+struct qi_node {
+	struct qi_node_facts
+		facts; /* open() sets size, cluster_size, backing */
+	struct qi_graph *graph;
+	const struct qi_format *format;
+	struct qi_file *file;
+	struct qi_file *data; /* where host offsets of data point */
+	void *state;	      /* the driver's own */
+	uint8_t *record_blob; /* private extension as stored, or NULL */
+	size_t record_len;
+	struct qi_record *record; /* parsed; see record.h */
+	enum qi_access access;
+	bool force_share;
+	bool is_named;	    /* by the caller; else found as a backing file */
+	bool opens_backing; /* false: the caller wants this node alone */
+	bool mark;	    /* for walks of the graph */
+	char *path, *backing_name, *backing_format; /* owned text of facts */
+	struct qi_node *next;			    /* in the graph */
+};
+
+/* A bitmap as its directory entry has it; bits are read by the chunk. */
+struct qi_stored_bitmap {
+	char *name;
+	uint32_t granularity_bits;
+	bool enabled;
+	bool in_use;
+	const char *problem;  /* NULL, or why its bits cannot be read */
+	uint64_t chunk_bytes; /* of bits in one chunk */
+	uint64_t chunks;
+};
+
+enum qi_chunk { QI_CHUNK_ZEROES, QI_CHUNK_ONES, QI_CHUNK_BITS };
+
+/* What becomes of one bitmap in an update; those not named are kept as is. */
+struct qi_bitmap_change {
+	const char *name;
+	bool remove;
+	bool enabled;
+	bool keep_bits; /* only the flags change */
+	uint32_t granularity_bits;
+	struct qi_ranges *bits; /* new content; NULL: empty. Not freed. */
+};
+
+struct qi_bitmap_ops {
+	/* Why no bitmap or record can be stored here, with what would help. */
+	int (*can_store)(struct qi_node *n, struct qi_error *e);
+	/* NULL, or why the directory as a whole cannot be trusted. */
+	const char *(*problem)(struct qi_node *n);
+	/* The directory, owned by the node until the next update. */
+	const struct qi_stored_bitmap *(*list)(struct qi_node *n,
+					       size_t *count);
+	/* Chunk `index` of bitmap `which`; buf of chunk_bytes for BITS. */
+	int (*chunk)(struct qi_node *n, size_t which, uint64_t index,
+		     uint8_t *buf, enum qi_chunk *kind, struct qi_error *e);
+	/*
+	 * Change bitmaps and the record by one header write: all or nothing
+	 * after a crash. record NULL: as it is.
+	 */
+	int (*update)(struct qi_node *n, const struct qi_bitmap_change *changes,
+		      size_t count, const void *record, size_t record_len,
+		      struct qi_error *e);
+};
+
+/* Everything about a new image but its data. */
+struct qi_image_spec {
+	uint64_t size;
+	const struct qi_options *options;
+	const char *backing_name;
+	const char *backing_format;
+};
+
+struct qi_format {
+	const char *name;
+	const struct qi_format_option *options; /* NULL: cannot be made */
+	/* 0 (not mine) to 100 (signature found); pure. */
+	int (*probe)(const uint8_t *head, size_t len);
+	int (*open)(struct qi_node *n, struct qi_error *e);
+	void (*close)(struct qi_node *n);
+	/*
+	 * The extents of this layer alone from off on, in order and without
+	 * gaps: 1 to max of them, which may end before off + len. Unallocated
+	 * ones have no flags.
+	 */
+	int (*map)(struct qi_node *n, uint64_t off, uint64_t len,
+		   struct qi_extent *out, unsigned max, struct qi_error *e);
+	/* Read inside one compressed cluster. NULL: there are none. */
+	int (*read_packed)(struct qi_node *n, uint64_t off, size_t len,
+			   void *buf, struct qi_error *e);
+	void (*details)(struct qi_node *n,
+			void (*fn)(void *arg, const struct qi_fact *f),
+			void *arg);
+	int (*check)(struct qi_node *n, struct qi_check *check,
+		     struct qi_error *e);
+	/* Start a new image in an empty file, which stays the caller's. */
+	int (*build)(struct qi_file *file, const struct qi_image_spec *spec,
+		     struct qi_writer **out, struct qi_error *e);
+	/* Start writing guest data into an existing image. */
+	int (*edit)(struct qi_node *n, struct qi_writer **out,
+		    struct qi_error *e);
+	/* Make the virtual disk larger; the new part reads as zero. */
+	int (*grow)(struct qi_node *n, uint64_t size, struct qi_error *e);
+	/* Why the image must not be written, or 0. NULL: it may. */
+	int (*can_write)(struct qi_node *n, struct qi_error *e);
+	const struct qi_bitmap_ops *bitmaps; /* NULL: cannot hold any */
+};
+
+/* Filled by the build: all formats, raw last, NULL at the end. */
+extern const struct qi_format *const qi_formats[];
+const struct qi_format *qi_format_find(const char *name);
+/* The best match for a file's first bytes; raw when nothing else. */
+const struct qi_format *qi_format_probe(const uint8_t *head, size_t len);
+#define QI_PROBE_BYTES 2048
+
+/* -------------------------------------------------------------- writers */
+
+enum qi_codec { QI_CODEC_NONE, QI_CODEC_ZLIB, QI_CODEC_ZSTD };
+
+/*
+ * How guest data gets into an image, a new one or an old one. place(),
+ * place_packed() and zero() are called by one thread at a time in ascending
+ * order; the caller then writes the data itself at the host offset it got.
+ */
+struct qi_writer_ops {
+	/* Whole units. The first run of [off, off + len) and where it goes. */
+	int (*place)(struct qi_writer *w, uint64_t off, uint64_t len,
+		     uint64_t *host_off, uint64_t *host_len,
+		     struct qi_error *e);
+	/* One unit that was packed into len bytes. NULL: not supported. */
+	int (*place_packed)(struct qi_writer *w, uint64_t off, size_t len,
+			    uint64_t *host_off, struct qi_error *e);
+	/* Whole units read as zero. -ENOTSUP: place zeroes instead. */
+	int (*zero)(struct qi_writer *w, uint64_t off, uint64_t len,
+		    struct qi_error *e);
+	/* All data is written: make the metadata complete and durable. */
+	int (*finish)(struct qi_writer *w, struct qi_error *e);
+	void (*free)(struct qi_writer *w);
+};
+
+struct qi_writer {
+	const struct qi_writer_ops *ops;
+	struct qi_file *file;
+	uint64_t size;
+	uint32_t unit;	     /* a power of two; the last one is padded */
+	bool starts_zero;    /* what is never written reads as zero */
+	bool writes_in_turn; /* data must be written before the next place() */
+	enum qi_codec codec; /* of packed units */
+};
+
+/* ------------------------------------------------------------- services */
+
+/* -EINTR and the message once qi_interrupt() was called, else 0. */
+int qi_interrupted(struct qi_error *e);
+int qi_no_memory(struct qi_error *e);
+/* Go on with another range. */
+void qi_scan_seek(struct qi_scan *s, uint64_t off, uint64_t len);
+/* Bytes of an extent of qi_scan_next(), inside it. */
+int qi_extent_read(const struct qi_extent *x, uint64_t off, size_t len,
+		   void *buf, struct qi_error *e);
+void qi_warn(struct qi_graph *g, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* Options as after -o: a=b,c=d, where ",," stands for a comma. */
+int qi_options_parse(struct qi_options **out, const char *text,
+		     const struct qi_format_option *known, const char *format,
+		     struct qi_error *e);
+void qi_options_free(struct qi_options *o);
+const char *qi_options_get(const struct qi_options *o, const char *name);
+/* The value of a size, number or on/off option, or dflt when not given. */
+int qi_options_get_size(const struct qi_options *o, const char *name,
+			uint64_t dflt, uint64_t *out, struct qi_error *e);
+int qi_options_get_bool(const struct qi_options *o, const char *name, bool dflt,
+			bool *out, struct qi_error *e);
+/* "64k", "1.5G": bytes. False when it is no size. */
+bool qi_parse_size(const char *text, uint64_t *out);
+
+/* Exactly one unit out of (a prefix of) src. */
+int qi_unpack(enum qi_codec codec, const void *src, size_t src_len, void *dst,
+	      size_t dst_len);
+/* Bytes used, or 0 when it does not get smaller than dst_len. */
+struct qi_packer;
+int qi_packer_new(struct qi_packer **out, enum qi_codec codec);
+size_t qi_pack(struct qi_packer *p, const void *src, size_t src_len, void *dst,
+	       size_t dst_len);
+void qi_packer_free(struct qi_packer *p);
+
+#endif

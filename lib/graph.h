@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/* graph.h - what other parts of lib may do to a graph and its nodes */
+#ifndef QI_GRAPH_H
+#define QI_GRAPH_H
+
+#include "lib/format.h"
+
+/* Longest backing chain that is followed. */
+#define QI_CHAIN_MAX 10000
+
+/* Does the image n record `path` as its backing file (by device and inode)? */
+bool qi_node_is_file(const struct qi_node *n, const char *path);
+/* -EACCES and why, unless n was opened for writing and may be written. */
+int qi_node_check_writable(struct qi_node *n, struct qi_error *e);
+/* Read the header again after it was changed by another handle of ours. */
+int qi_node_reload(struct qi_node *n, struct qi_error *e);
+/*
+ * Forget everything cached about where n's file is: it has a new path now.
+ */
+int qi_node_moved(struct qi_node *n, const char *path, struct qi_error *e);
+
+#endif

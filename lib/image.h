@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* image.h - making new images, for the operations in lib */
+#ifndef QI_IMAGE_H
+#define QI_IMAGE_H
+
+#include "lib/copy.h"
+#include "lib/temp.h"
+
+/* A new image in the making: a hidden file and the writer that fills it. */
+struct qi_image {
+	struct qi_temp temp;
+	struct qi_writer *writer;
+};
+
+int qi_image_start(struct qi_image *img, const char *path,
+		   const struct qi_create *c, struct qi_error *e);
+/* The same, saying what may be at the name. */
+int qi_image_start_as(struct qi_image *img, const char *path,
+		      const struct qi_create *c, enum qi_temp_mode mode,
+		      struct qi_error *e);
+/* Write the metadata: the hidden file is a complete image now. */
+int qi_image_finish(struct qi_image *img, struct qi_error *e);
+/* Finish if need be, sync, rename: the image appears. */
+int qi_image_publish(struct qi_image *img, struct qi_error *e);
+void qi_image_discard(struct qi_image *img);
+#define QI_AUTOIMAGE __attribute__((cleanup(qi_image_discard)))
+
+#endif

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/* manifest.c - a point's manifest.json */
+#include <errno.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "lib/record.h"
+#include "lib/repo.h"
+
+#define MANIFEST_VERSION 1
+#define MANIFEST_MAX (16u << 20)
+
+static void drive_clear(struct qi_point_drive *d)
+{
+	free(d->name);
+	free(d->parent);
+	free(d->file);
+	free(d->hashes);
+	free(d->bitmap);
+	free(d->reason);
+}
+
+void qi_point_clear(struct qi_point *p)
+{
+	for (size_t i = 0; i < p->drive_count; i++)
+		drive_clear(&p->drives[i]);
+	free(p->drives);
+	free(p->id);
+	free(p->problem);
+	free(p->parent);
+	*p = (struct qi_point){ 0 };
+}
+
+/* ----------------------------------------------------------------- times */
+
+bool qi_time_parse(const char *text, int64_t *out)
+{
+	static const char *const forms[] = { "%Y-%m-%dT%H:%M:%S",
+					     "%Y-%m-%dT%H:%M", "%Y-%m-%d" };
+
+	for (size_t i = 0; i < QI_ARRAY_SIZE(forms); i++) {
+		struct tm tm = { 0 };
+		const char *end = strptime(text, forms[i], &tm);
+
+		if (end && (!*end || !strcmp(end, "Z"))) {
+			*out = timegm(&tm);
+			return true;
+		}
+	}
+	return false;
+}
+
+void qi_time_format(int64_t t, char text[24])
+{
+	time_t seconds = (time_t)t;
+	struct tm tm;
+
+	gmtime_r(&seconds, &tm);
+	strftime(text, 24, "%Y-%m-%dT%H:%M:%SZ", &tm);
+}
+
+/* --------------------------------------------------------------- reading */
+
+/* A copy of a string member; optional ones may be missing or null. */
+static bool take_text(json_t *o, const char *key, bool optional, char **out)
+{
+	json_t *v = json_object_get(o, key);
+	const char *text = json_string_value(v);
+
+	if (!text)
+		return optional && (!v || json_is_null(v));
+	*out = strdup(text);
+	return *out != NULL;
+}
+
+static bool take_uint(json_t *o, const char *key, uint64_t *out)
+{
+	json_t *v = json_object_get(o, key);
+
+	if (!json_is_integer(v) || json_integer_value(v) < 0)
+		return false;
+	*out = (uint64_t)json_integer_value(v);
+	return true;
+}
+
+static bool take_uuid(json_t *o, const char *key, struct qi_uuid *out)
+{
+	json_t *v = json_object_get(o, key);
+
+	if (!v || json_is_null(v))
+		return true;
+	return json_is_string(v) && qi_uuid_parse(out, json_string_value(v));
+}
+
+/* A file name inside the point's folder, and nothing else. */
+static bool is_plain_name(const char *name)
+{
+	return *name && *name != '.' && !strchr(name, '/');
+}
+
+static bool take_drive(json_t *o, struct qi_point_drive *d)
+{
+	return take_text(o, "name", false, &d->name) &&
+	       take_text(o, "parent", true, &d->parent) &&
+	       take_text(o, "file", false, &d->file) &&
+	       take_text(o, "hash-file", false, &d->hashes) &&
+	       is_plain_name(d->file) && is_plain_name(d->hashes) &&
+	       (!d->parent || is_plain_name(d->parent)) &&
+	       take_text(o, "bitmap", true, &d->bitmap) &&
+	       take_text(o, "reason", false, &d->reason) &&
+	       take_uint(o, "virtual-size", &d->size) &&
+	       take_uint(o, "dirty-bytes", &d->dirty) &&
+	       take_uint(o, "stored-bytes", &d->stored) &&
+	       take_uint(o, "zero-bytes", &d->zero) &&
+	       take_uuid(o, "drive-id", &d->drive) &&
+	       take_uuid(o, "checkpoint-from", &d->from) &&
+	       take_uuid(o, "checkpoint-to", &d->to);
+}
+
+static bool take_point(json_t *root, struct qi_point *p)
+{
+	QI_AUTOFREE char *type = NULL;
+	QI_AUTOFREE char *time_text = NULL;
+	QI_AUTOFREE char *id = NULL;
+	json_t *drives = json_object_get(root, "drives");
+	size_t count = json_array_size(drives);
+	uint64_t version;
+
+	if (!take_uint(root, "qimg-backup", &version) ||
+	    version != MANIFEST_VERSION || !take_text(root, "id", false, &id) ||
+	    strcmp(id, p->id) || !take_text(root, "parent", true, &p->parent) ||
+	    !take_text(root, "type", false, &type) ||
+	    !take_text(root, "time", false, &time_text) ||
+	    !qi_time_parse(time_text, &p->time) ||
+	    !take_uint(root, "file-bytes", &p->file_size) || !count)
+		return false;
+	p->type = strcmp(type, "full") ? QI_BACKUP_INCREMENTAL : QI_BACKUP_FULL;
+	p->seconds = json_number_value(json_object_get(root, "seconds"));
+	p->drives = calloc(count, sizeof(*p->drives));
+	if (!p->drives)
+		return false;
+	while (p->drive_count < count) {
+		size_t i = p->drive_count++;
+
+		if (!take_drive(json_array_get(drives, i), &p->drives[i]))
+			return false;
+	}
+	return true;
+}
+
+int qi_manifest_read(const char *path, struct qi_point *out, struct qi_error *e)
+{
+	QI_AUTOCLOSE struct qi_file *f = NULL;
+	QI_AUTOFREE char *text = NULL;
+	json_error_t why;
+	json_t *root;
+	bool good;
+	int ret = qi_file_open(&f, path, false, e);
+
+	if (ret)
+		return ret;
+	if (f->size > MANIFEST_MAX)
+		return qi_fail(e, EUCLEAN, "'%s' is too large for a manifest",
+			       path);
+	text = malloc(f->size + 1);
+	if (!text)
+		return qi_no_memory(e);
+	ret = qi_file_read(f, 0, f->size, text, e);
+	if (ret)
+		return ret;
+	root = json_loadb(text, f->size, JSON_REJECT_DUPLICATES, &why);
+	good = json_is_object(root) && take_point(root, out);
+	json_decref(root);
+	return good ? 0 :
+		      qi_fail(e, EUCLEAN,
+			      "'%s' is not a manifest that "
+			      "this version knows",
+			      path);
+}
+
+/* --------------------------------------------------------------- writing */
+
+static json_t *uuid_json(const struct qi_uuid *u)
+{
+	char text[QI_UUID_TEXT];
+
+	if (qi_uuid_is_null(u))
+		return json_null();
+	qi_uuid_format(u, text);
+	return json_string(text);
+}
+
+static json_t *text_json(const char *text)
+{
+	return text ? json_string(text) : json_null();
+}
+
+static json_t *drive_json(const struct qi_point_drive *d)
+{
+	return json_pack(
+		"{s:s, s:o, s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:s, s:I, "
+		"s:I, s:I}",
+		"name", d->name, "parent", text_json(d->parent), "file",
+		d->file, "format", "qcow2", "hash-file", d->hashes,
+		"virtual-size", (json_int_t)d->size, "drive-id",
+		uuid_json(&d->drive), "bitmap", text_json(d->bitmap),
+		"checkpoint-from", uuid_json(&d->from), "checkpoint-to",
+		uuid_json(&d->to), "reason", d->reason, "dirty-bytes",
+		(json_int_t)d->dirty, "stored-bytes", (json_int_t)d->stored,
+		"zero-bytes", (json_int_t)d->zero);
+}
+
+static json_t *point_json(const struct qi_point *p)
+{
+	json_t *drives = json_array();
+	char when[24];
+
+	for (size_t i = 0; i < p->drive_count; i++)
+		json_array_append_new(drives, drive_json(&p->drives[i]));
+	qi_time_format(p->time, when);
+	return json_pack("{s:i, s:s, s:s, s:o, s:s, s:s, s:f, s:I, s:o}",
+			 "qimg-backup", MANIFEST_VERSION, "tool",
+			 "qimg " QI_VERSION, "id", p->id, "parent",
+			 text_json(p->parent), "type",
+			 p->type == QI_BACKUP_FULL ? "full" : "incremental",
+			 "time", when, "seconds", p->seconds, "file-bytes",
+			 (json_int_t)p->file_size, "drives", drives);
+}
+
+int qi_write_text(const char *path, const char *text, struct qi_error *e)
+{
+	struct qi_file *f;
+	int ret = qi_file_create(&f, path, e), closed;
+
+	if (ret)
+		return ret;
+	ret = qi_file_write(f, 0, strlen(text), text, e);
+	if (!ret)
+		ret = qi_file_sync(f, e);
+	closed = qi_file_close(f, ret ? NULL : e);
+	return ret ? ret : closed;
+}
+
+int qi_manifest_write(const char *path, const struct qi_point *p,
+		      struct qi_error *e)
+{
+	json_t *root = point_json(p);
+	QI_AUTOFREE char *body = NULL;
+	QI_AUTOFREE char *text = NULL;
+
+	if (root)
+		body = json_dumps(root,
+				  JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+	json_decref(root);
+	text = body ? qi_format_text("%s\n", body) : NULL;
+	return text ? qi_write_text(path, text, e) : qi_no_memory(e);
+}

@@ -1,0 +1,525 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * qimg.h - the public interface of libqimg
+ *
+ * Disk images as a graph of nodes (image files) under drives (what a guest
+ * sees), dirty bitmaps that belong to either, and the operations on them.
+ *
+ * Conventions, unless a comment says otherwise:
+ *  - functions return 0 or a count on success and -errno on failure; where a
+ *    struct qi_error is passed it then holds one line for the user;
+ *  - offsets and lengths are bytes of the guest's disk (off, len) or of the
+ *    image file (host_off); ranges are half open;
+ *  - strings are copied, never kept; what a function hands out through a
+ *    struct ** is freed by the *_free() of the same noun;
+ *  - a graph and what hangs on it belong to one thread; qi_read() alone may
+ *    be called from several at once.
+ */
+#ifndef QIMG_H
+#define QIMG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define QI_VERSION "0.1.0"
+#define QI_NO_OFFSET UINT64_MAX
+#define QI_NAME_MAX 1023 /* bytes of a bitmap name, as in QEMU */
+
+/* ------------------------------------------------------------- errors */
+
+/* One line for the user, without a newline. Nothing to free. */
+struct qi_error {
+	char text[1024];
+};
+
+/*
+ * Fill *e (may be NULL) and return -err. The errno carries the class:
+ * EUCLEAN damaged data, EBUSY in use elsewhere, ESTALE a chain or bitmap
+ * that cannot serve, ENOSPC/EDQUOT no space, EINTR interrupted.
+ */
+int qi_fail(struct qi_error *e, int err, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* Put context in front of the text of *e; returns ret unchanged. */
+int qi_context(struct qi_error *e, int ret, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* The exit code of the native commands for a result: 0, 1, 4, 5, 6, 7, 130. */
+int qi_exit_code(int ret);
+
+/* Ask running operations to stop with -EINTR. Async-signal-safe. */
+void qi_interrupt(void);
+
+/* -------------------------------------------------------------- graph */
+
+struct qi_graph; /* nodes that were opened together */
+struct qi_node;	 /* one image file */
+
+enum qi_access {
+	QI_ACCESS_NONE,	 /* metadata only, coexists with a writer (info) */
+	QI_ACCESS_READ,	 /* guest data is read: excludes writers */
+	QI_ACCESS_WRITE, /* excludes everybody else */
+};
+
+struct qi_open {
+	const char *format;    /* NULL: found by probing */
+	enum qi_access access; /* of the named node; backing nodes: READ */
+	bool force_share;      /* no refusal because of a writer; read only */
+	bool no_backing;       /* this node alone */
+};
+
+/* What a caller may know of a node. Valid as long as its graph. */
+struct qi_node_facts {
+	const char *path;	    /* as found from the caller's folder */
+	const char *format;	    /* driver name */
+	uint64_t size;		    /* virtual disk */
+	uint32_t cluster_size;	    /* 0: the format has none */
+	uint64_t file_size;	    /* length of the file */
+	uint64_t disk_size;	    /* bytes allocated by the file system */
+	const char *backing_name;   /* as recorded, or NULL */
+	const char *backing_format; /* as recorded, or NULL */
+	struct qi_node *backing;    /* NULL: none, or not opened */
+};
+
+int qi_graph_new(struct qi_graph **out);
+void qi_graph_free(struct qi_graph *g);
+
+/* Called for each thing a user should see that is no failure. */
+void qi_graph_on_warning(struct qi_graph *g,
+			 void (*fn)(void *arg, const char *text), void *arg);
+
+/*
+ * Add the image `name` (path, file:PATH or json:{...}) and its backing chain.
+ * A file that the graph has already is the same node. Takes no locks.
+ */
+int qi_graph_add(struct qi_graph *g, const char *name,
+		 const struct qi_open *how, struct qi_node **out,
+		 struct qi_error *e);
+
+/* Raise the access wanted on one node before qi_graph_lock(). */
+void qi_node_want(struct qi_node *n, enum qi_access access);
+
+/*
+ * Lock all nodes in (dev, inode) order with QEMU's lock bytes and read their
+ * headers again. wait: seconds to wait for other processes, -1 for ever.
+ * -EBUSY names the holder. Locks are held until the graph is freed.
+ */
+int qi_graph_lock(struct qi_graph *g, int wait, struct qi_error *e);
+
+const struct qi_node_facts *qi_node_facts(const struct qi_node *n);
+
+/* Length of the chain under (and with) n. */
+unsigned qi_chain_depth(const struct qi_node *n);
+
+/* ------------------------------------------------------ format details */
+
+enum qi_fact_type { QI_FACT_STR, QI_FACT_UINT, QI_FACT_BOOL };
+
+/* One format specific detail: key for JSON, label for people. */
+struct qi_fact {
+	const char *key;
+	const char *label;
+	enum qi_fact_type type;
+	const char *str;
+	uint64_t num; /* UINT and BOOL */
+};
+
+/* Calls fn for each detail in the order in which qemu-img prints them. */
+int qi_node_details(struct qi_node *n,
+		    void (*fn)(void *arg, const struct qi_fact *f), void *arg);
+
+/* Names of all formats, NULL at the end; and the options of one. */
+struct qi_format_option {
+	const char *name; /* as in -o name=value */
+	const char *arg;  /* "size", "str", "bool", "num" */
+	const char *help;
+};
+const char *const *qi_format_names(void);
+const struct qi_format_option *qi_format_options(const char *format);
+bool qi_format_can_create(const char *format);
+
+/* ------------------------------------------------------------- extents */
+
+enum qi_extent_flags {
+	QI_EXT_ALLOCATED = 1,  /* some layer has it; else it reads as zero */
+	QI_EXT_ZERO = 2,       /* reads as zero */
+	QI_EXT_DATA = 4,       /* has bytes to read */
+	QI_EXT_COMPRESSED = 8, /* ... packed */
+};
+
+/* A run of guest bytes in one state. */
+struct qi_extent {
+	uint64_t off;
+	uint64_t len;
+	uint64_t host_off; /* of the first byte, or QI_NO_OFFSET */
+	unsigned flags;
+	unsigned depth;	      /* 0 is the node that was asked */
+	struct qi_node *node; /* that decides the content; NULL if none does */
+};
+
+struct qi_scan;
+
+/*
+ * Walk the extents of the guest view of `top`, layers down to but without
+ * `base` (NULL: to the root). Bounded memory; adjacent equal runs are joined.
+ */
+int qi_scan_new(struct qi_scan **out, struct qi_node *top,
+		const struct qi_node *base, uint64_t off, uint64_t len);
+/* 1 and the next extent, 0 at the end. */
+int qi_scan_next(struct qi_scan *s, struct qi_extent *out, struct qi_error *e);
+void qi_scan_free(struct qi_scan *s);
+
+/* Read the guest view; bytes past the node's size read as zero. */
+int qi_read(struct qi_node *n, uint64_t off, size_t len, void *buf,
+	    struct qi_error *e);
+
+/* -------------------------------------------------------------- ranges */
+
+/* An iterator over sorted, disjoint, not adjacent ranges. */
+struct qi_ranges;
+struct qi_range {
+	uint64_t off;
+	uint64_t len;
+};
+/* 1 and the next range, 0 at the end. */
+int qi_ranges_next(struct qi_ranges *r, struct qi_range *out,
+		   struct qi_error *e);
+void qi_ranges_free(struct qi_ranges *r);
+
+/* -------------------------------------------------------------- drives */
+
+struct qi_uuid {
+	uint8_t b[16];
+};
+#define QI_UUID_TEXT 37
+void qi_uuid_format(const struct qi_uuid *u, char text[QI_UUID_TEXT]);
+bool qi_uuid_is_null(const struct qi_uuid *u);
+
+/* A drive: a symbolic link to its head, or the head's own file. */
+struct qi_drive;
+
+/* Open the chain of a drive into g; access is that of the head. */
+int qi_drive_add(struct qi_graph *g, const char *path,
+		 const struct qi_open *how, struct qi_drive **out,
+		 struct qi_error *e);
+void qi_drive_free(struct qi_drive *d);
+const char *qi_drive_path(const struct qi_drive *d);
+bool qi_drive_is_link(const struct qi_drive *d);
+struct qi_node *qi_drive_head(const struct qi_drive *d);
+/* The drive's identity; null when no layer has a record of one. */
+struct qi_uuid qi_drive_uuid(const struct qi_drive *d);
+
+/* ------------------------------------------------------------- records */
+
+/* What the private header extension of a node says; see qimg-format(7). */
+enum qi_record_state {
+	QI_RECORD_NONE, /* the image has none */
+	QI_RECORD_VALID,
+	QI_RECORD_UNKNOWN, /* damaged or of a later version */
+};
+struct qi_record_facts {
+	enum qi_record_state state;
+	struct qi_uuid image, parent, drive;
+	bool frozen, shared;
+	const char *tag; /* of the snapshot that it was made on; "" if none */
+};
+int qi_node_record(struct qi_node *n, struct qi_record_facts *out);
+
+/* ------------------------------------------------------------- bitmaps */
+
+enum qi_attachment { QI_ON_NODE, QI_ON_DRIVE };
+
+/* One bitmap of one image's directory. */
+struct qi_bitmap_facts {
+	const char *name;
+	enum qi_attachment attachment; /* DRIVE: it is a segment */
+	bool enabled;		       /* records writes ("auto") */
+	bool in_use;		   /* a writer did not close it: bits lost */
+	bool unreadable;	   /* its directory entry or table is bad */
+	bool anchor;		   /* segment: the record starts here */
+	bool paused;		   /* segment: disabled by the user */
+	uint32_t granularity;	   /* bytes */
+	struct qi_uuid checkpoint; /* segment: start of the record */
+	uint64_t min_size;	   /* segment: smallest size since then */
+};
+
+/* All bitmaps of a node's directory, stored order. Free with free(). */
+int qi_node_bitmaps(struct qi_node *n, struct qi_bitmap_facts **out,
+		    size_t *count, struct qi_error *e);
+/* NULL, or why the image's bitmaps as a whole are not to be trusted. */
+const char *qi_node_bitmaps_problem(struct qi_node *n);
+/* Set bits of one node bitmap or segment as ranges. */
+int qi_node_bitmap_ranges(struct qi_node *n, const char *name,
+			  struct qi_ranges **out, struct qi_error *e);
+
+/* A drive bitmap as seen from the head. */
+struct qi_drive_bitmap {
+	char name[QI_NAME_MAX + 1];
+	bool paused;
+	uint32_t granularity; /* of the topmost segment; bytes */
+	struct qi_uuid checkpoint;
+};
+/* All bitmaps that address (drive, name) finds. Free with free(). */
+int qi_drive_bitmaps(struct qi_drive *d, struct qi_drive_bitmap **out,
+		     size_t *count, struct qi_error *e);
+
+enum qi_layer_status {
+	QI_LAYER_EXACT,	    /* its stored bits */
+	QI_LAYER_PAUSED,    /* its stored bits; later writes were not wanted */
+	QI_LAYER_ESTIMATED, /* its allocation map */
+	QI_LAYER_FULL,	    /* the whole disk */
+};
+const char *qi_layer_status_name(enum qi_layer_status s);
+
+struct qi_layer {
+	struct qi_node *node;
+	enum qi_layer_status status;
+	bool anchor;
+	char reason[160]; /* why not exact; "" when exact */
+};
+
+/* The dirty set of a drive bitmap (qimg-drives(7)). */
+struct qi_dirty;
+/* -ENOENT: no such bitmap. Walks from the head to the anchor. */
+int qi_dirty_new(struct qi_drive *d, const char *name, struct qi_dirty **out,
+		 struct qi_error *e);
+void qi_dirty_free(struct qi_dirty *dirty);
+const struct qi_layer *qi_dirty_layers(const struct qi_dirty *dirty,
+				       size_t *count);
+/* The worst status of all layers. */
+enum qi_layer_status qi_dirty_status(const struct qi_dirty *dirty);
+struct qi_uuid qi_dirty_checkpoint(const struct qi_dirty *dirty);
+/* The set itself; may be asked for again and again. */
+int qi_dirty_ranges(const struct qi_dirty *dirty, struct qi_ranges **out);
+/* Sum of its ranges in bytes. */
+int qi_dirty_bytes(const struct qi_dirty *dirty, uint64_t *out,
+		   struct qi_error *e);
+
+/* ---------------------------------------------------------------- plans */
+
+/*
+ * The steps of a mutating operation as text, filled by its *_plan function
+ * before anything is written; shown by --dry-run.
+ */
+struct qi_plan {
+	char **steps;
+	size_t count;
+};
+void qi_plan_free(struct qi_plan *p);
+
+/* --------------------------------------------------------- bitmap verbs */
+
+enum qi_bitmap_verb {
+	QI_BITMAP_ADD,
+	QI_BITMAP_REMOVE,
+	QI_BITMAP_CLEAR,
+	QI_BITMAP_ENABLE,
+	QI_BITMAP_DISABLE,
+};
+struct qi_bitmap_edit {
+	enum qi_bitmap_verb verb;
+	const char *name;
+	uint32_t granularity;		  /* ADD: bytes, 0 for the default */
+	bool disabled;			  /* ADD: created disabled */
+	const struct qi_uuid *checkpoint; /* CLEAR on a drive; NULL: random */
+};
+/* The verbs on (node, name) and on (drive, name). One header write each. */
+int qi_node_bitmap_edit(struct qi_node *n, const struct qi_bitmap_edit *edit,
+			struct qi_plan *plan, bool dry_run, struct qi_error *e);
+int qi_drive_bitmap_edit(struct qi_drive *d, const struct qi_bitmap_edit *edit,
+			 struct qi_plan *plan, bool dry_run,
+			 struct qi_error *e);
+
+/* ------------------------------------------------------ making images */
+
+struct qi_progress {
+	void (*fn)(void *arg, uint64_t done, uint64_t total);
+	void *arg;
+};
+
+struct qi_create {
+	const char *format;	    /* driver name */
+	const char *options;	    /* "a=b,c=d" as after -o; commas doubled */
+	uint64_t size;		    /* QI_NO_OFFSET: from the backing file */
+	const char *backing_name;   /* NULL: none (or in options) */
+	const char *backing_format; /* as recorded */
+	bool unchecked_backing;	    /* do not open the backing file (-u) */
+	bool replace;		    /* an existing file may be replaced */
+};
+
+/* Create an empty image under a temporary name and rename it into place. */
+int qi_create_image(const char *path, const struct qi_create *c,
+		    struct qi_error *e);
+/* The size the image got, for messages: as c->size, resolved. */
+int qi_create_size(const char *path, const struct qi_create *c, uint64_t *size,
+		   struct qi_error *e);
+
+struct qi_convert {
+	struct qi_create target; /* size is that of the source */
+	bool compress;
+	unsigned threads; /* 0: as many as there are processors */
+	struct qi_progress progress;
+};
+struct qi_copy_stats {
+	uint64_t read;	  /* guest bytes read */
+	uint64_t written; /* guest bytes stored as data */
+	uint64_t zero;	  /* guest bytes stored as zero */
+};
+/* Write the guest view of src into a new image at path. */
+int qi_convert_image(struct qi_node *src, const char *path,
+		     const struct qi_convert *c, struct qi_copy_stats *stats,
+		     struct qi_error *e);
+
+/* ------------------------------------------------------- reading images */
+
+enum qi_compare_result {
+	QI_COMPARE_EQUAL,
+	QI_COMPARE_DIFFERENT, /* content differs at `off` */
+	QI_COMPARE_SIZE,      /* strict: sizes differ */
+	QI_COMPARE_STATUS,    /* strict: allocation differs at `off` */
+};
+struct qi_comparison {
+	enum qi_compare_result result;
+	uint64_t off;
+	bool size_differs; /* equal, but one is longer (with zeroes) */
+};
+int qi_compare_images(struct qi_node *a, struct qi_node *b, bool strict,
+		      const struct qi_progress *progress,
+		      struct qi_comparison *out, struct qi_error *e);
+
+struct qi_check {
+	uint64_t corruptions;
+	uint64_t leaks;
+	uint64_t errors; /* that kept parts from being checked */
+	uint64_t total_clusters;
+	uint64_t allocated_clusters;
+	uint64_t compressed_clusters;
+	uint64_t fragmented_clusters;
+	uint64_t image_end;
+	/* Called with each finding, the first QI_CHECK_MESSAGES of them. */
+	void (*finding)(void *arg, const char *text);
+	void *arg;
+};
+#define QI_CHECK_MESSAGES 1000
+/* -ENOTSUP: the format has no check. Findings are counts, not failures. */
+int qi_check_image(struct qi_node *n, struct qi_check *check,
+		   struct qi_error *e);
+
+/* ------------------------------------------------- snapshots and commit */
+
+struct qi_snapshot {
+	const char *tag;     /* NULL: the time, as YYYYMMDDTHHMMSSZ */
+	const char *overlay; /* drive link: path of the new head, or NULL */
+};
+struct qi_change {
+	char old_head[4096]; /* paths after (snapshot), before (commit) */
+	char new_head[4096];
+	uint64_t bytes; /* guest bytes copied */
+};
+/* Put a new head on a drive. The head must be wanted for writing. */
+int qi_snapshot_create(struct qi_drive *d, const struct qi_snapshot *s,
+		       struct qi_plan *plan, bool dry_run,
+		       struct qi_change *out, struct qi_error *e);
+
+struct qi_commit {
+	struct qi_progress progress;
+	unsigned threads;
+};
+/* Merge the head of a drive into its backing node, which becomes the head. */
+int qi_commit_drive(struct qi_drive *d, const struct qi_commit *c,
+		    struct qi_plan *plan, bool dry_run, struct qi_change *out,
+		    struct qi_error *e);
+
+/* ------------------------------------------------- dependents and graph */
+
+/* Paths of images in a folder; symbolic links too. Free with qi_files_free. */
+struct qi_files {
+	char **path;
+	size_t count;
+};
+int qi_folder_images(const char *dir, struct qi_files *out, struct qi_error *e);
+/* Images in the folder of n whose backing file is n, but for `except`. */
+int qi_node_dependents(struct qi_node *n, const struct qi_node *except,
+		       struct qi_files *out, struct qi_error *e);
+void qi_files_free(struct qi_files *f);
+
+/* -------------------------------------------------------------- backups */
+
+enum qi_backup_type { QI_BACKUP_FULL, QI_BACKUP_INCREMENTAL };
+
+struct qi_backup {
+	enum qi_backup_type type;
+	struct qi_drive **drives;
+	size_t drive_count;
+	const char *bitmap; /* NULL: full only, no bitmap is cleared */
+	bool compress;
+	unsigned threads;
+	struct qi_progress progress;
+};
+
+/* One drive in one point. Strings belong to the point. */
+struct qi_point_drive {
+	char *name;
+	char *parent; /* id of the point it is an increment of, or NULL */
+	char *file;   /* path inside the point's folder */
+	char *hashes; /* the same for its list of hashes */
+	uint64_t size;
+	uint64_t dirty;	 /* bytes of the dirty set */
+	uint64_t stored; /* bytes stored as data */
+	uint64_t zero;	 /* bytes stored as zero */
+	char *bitmap;	 /* or NULL */
+	struct qi_uuid drive, from, to;
+	char *reason; /* "" when the dirty set was exact */
+};
+
+/* A restore point. Belongs to its repository. */
+struct qi_point {
+	char *id;
+	char *problem; /* NULL, or why its manifest cannot be used */
+	char *parent;  /* of its first drive; NULL for a full one */
+	enum qi_backup_type type;
+	int64_t time;	    /* seconds since the epoch, UTC */
+	uint64_t file_size; /* bytes of its image files */
+	double seconds;	    /* it took */
+	struct qi_point_drive *drives;
+	size_t drive_count;
+};
+struct qi_repo;
+/* Open a repository; create: make one if the folder is empty or missing. */
+int qi_repo_open(const char *path, bool create, struct qi_repo **out,
+		 struct qi_error *e);
+void qi_repo_free(struct qi_repo *r);
+/* Points, oldest first. Valid until the repository is freed. */
+const struct qi_point *qi_repo_points(const struct qi_repo *r, size_t *count);
+/* Point by id, unique prefix of one, or "last"; or the last not after a time
+ * (YYYY-MM-DD[THH:MM[:SS]], UTC). NULL and *e when there is none. */
+const struct qi_point *qi_repo_find(const struct qi_repo *r, const char *which,
+				    struct qi_error *e);
+
+/*
+ * Take a point. The graph of the drives must be locked, heads for writing
+ * when there is a bitmap. *out belongs to the repository.
+ */
+int qi_repo_backup(struct qi_repo *r, const struct qi_backup *b,
+		   struct qi_plan *plan, bool dry_run,
+		   const struct qi_point **out, struct qi_error *e);
+
+struct qi_verify {
+	bool read_data;	       /* compare all stored data with the hashes */
+	uint64_t files, bytes; /* looked at */
+	uint64_t problems;
+	void (*finding)(void *arg, const char *text);
+	void *arg;
+	struct qi_progress progress;
+};
+/* Verify one point and what it rests on. Problems are counts. */
+int qi_repo_verify(struct qi_repo *r, const struct qi_point *p,
+		   struct qi_verify *v, struct qi_error *e);
+
+/* Open the image of one drive of a point, to be read like any node. */
+int qi_repo_open_image(struct qi_repo *r, const struct qi_point *p,
+		       const char *drive, struct qi_graph *g,
+		       struct qi_node **out, struct qi_error *e);
+
+#endif

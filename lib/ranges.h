@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ranges.h - streams of sorted, disjoint, not adjacent guest ranges
+ *
+ * Dirty sets are such streams: they are never held whole, so memory does not
+ * grow with the disk. Constructors take over the streams that they are given,
+ * also when they fail.
+ */
+#ifndef QI_RANGES_H
+#define QI_RANGES_H
+
+#include "lib/format.h"
+
+struct qi_ranges {
+	/* 1 and a range, 0 at the end; may give adjacent ranges. */
+	int (*next)(struct qi_ranges *r, struct qi_range *out,
+		    struct qi_error *e);
+	void (*free)(struct qi_ranges *r);
+	struct qi_range ahead; /* joined so far by qi_ranges_next() */
+	bool has_ahead;
+};
+
+/* [off, off + len); empty when len is 0. */
+int qi_ranges_one(struct qi_ranges **out, uint64_t off, uint64_t len);
+/* Everything that is in any of the streams. */
+int qi_ranges_union(struct qi_ranges **out, struct qi_ranges **in,
+		    size_t count);
+/* Each range widened to whole units (a power of two), then cut at size. */
+int qi_ranges_round(struct qi_ranges **out, struct qi_ranges *in, uint64_t unit,
+		    uint64_t size);
+/* What lies in [0, size). */
+int qi_ranges_clip(struct qi_ranges **out, struct qi_ranges *in, uint64_t size);
+/* What one layer has allocated: data, zero, compressed, preallocated. */
+int qi_ranges_allocated(struct qi_ranges **out, struct qi_node *n);
+/* What the guest view of the chain of n can differ from zero in. */
+int qi_ranges_data(struct qi_ranges **out, struct qi_node *n);
+/* The bits of stored bitmap `which` of n. */
+int qi_ranges_bitmap(struct qi_ranges **out, struct qi_node *n, size_t which);
+
+#endif

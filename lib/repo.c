@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: MIT */
+/* repo.c - opening a backup repository and finding points in it */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+
+#include "lib/graph.h"
+#include "lib/lock.h"
+#include "lib/repo.h"
+
+#define MARK "qimg-repository.json"
+#define MARK_TEXT "{\n  \"qimg-repository\": 1\n}\n"
+
+static const char readme[] =
+	"This folder is a backup repository of qimg.\n"
+	"\n"
+	"points/ID/ is one restore point; IDs sort by age. In it, DRIVE.qcow2\n"
+	"is an ordinary qcow2 image: a full one, or one whose backing file is\n"
+	"the image of the point before. So any point can be restored without\n"
+	"qimg, by\n"
+	"\n"
+	"    qemu-img convert -O qcow2 points/ID/DRIVE.qcow2 restored.qcow2\n"
+	"\n"
+	"Never write to an image in here, and never remove a point that a later\n"
+	"one has as its parent (see manifest.json). A folder without a\n"
+	"manifest.json is no backup. 'xxh128sum -c CHECKSUMS' in a point checks\n"
+	"its manifest and hashes; 'qimg backup verify --read-data' checks all.\n";
+
+char *qi_repo_file(const struct qi_repo *r, const char *id, const char *file)
+{
+	return qi_format_text("%s/%s/%s", r->points_path, id, file);
+}
+
+static void drop_points(struct qi_repo *r)
+{
+	for (size_t i = 0; i < r->count; i++)
+		qi_point_clear(&r->points[i]);
+	free(r->points);
+	free(r->verified);
+	r->points = NULL;
+	r->verified = NULL;
+	r->count = 0;
+}
+
+void qi_repo_free(struct qi_repo *r)
+{
+	if (!r)
+		return;
+	drop_points(r);
+	if (r->lock)
+		qi_file_close(r->lock, NULL);
+	free(r->path);
+	free(r->points_path);
+	free(r);
+}
+
+/* --------------------------------------------------------------- loading */
+
+static int load_point(struct qi_repo *r, const char *id, struct qi_error *e)
+{
+	struct qi_point *p = realloc(r->points, (r->count + 1) * sizeof(*p));
+	QI_AUTOFREE char *path = qi_repo_file(r, id, "manifest.json");
+	struct qi_error why;
+
+	if (!p || !path)
+		return qi_no_memory(e);
+	r->points = p;
+	p += r->count++;
+	*p = (struct qi_point){ .id = strdup(id) };
+	if (!p->id)
+		return qi_no_memory(e);
+	/* One bad manifest must not hide the others. */
+	if (qi_manifest_read(path, p, &why))
+		p->problem = strdup(why.text);
+	return 0;
+}
+
+static int by_id(const void *a, const void *b)
+{
+	return strcmp(((const struct qi_point *)a)->id,
+		      ((const struct qi_point *)b)->id);
+}
+
+int qi_repo_load(struct qi_repo *r, struct qi_error *e)
+{
+	DIR *dir = opendir(r->points_path);
+	struct dirent *d;
+	int ret = 0;
+
+	drop_points(r);
+	if (!dir)
+		return qi_fail(e, errno, "cannot read '%s': %s", r->points_path,
+			       strerror(errno));
+	while (!ret && (d = readdir(dir)))
+		if (d->d_name[0] != '.')
+			ret = load_point(r, d->d_name, e);
+	closedir(dir);
+	if (ret)
+		return ret;
+	if (r->count)
+		qsort(r->points, r->count, sizeof(struct qi_point), by_id);
+	r->verified = calloc(r->count + 1, sizeof(bool));
+	return r->verified ? 0 : qi_no_memory(e);
+}
+
+/* --------------------------------------------------------------- opening */
+
+static bool folder_is_empty(const char *path)
+{
+	DIR *dir = opendir(path);
+	struct dirent *d;
+	bool empty = true;
+
+	while (dir && empty && (d = readdir(dir)))
+		empty = !strcmp(d->d_name, ".") || !strcmp(d->d_name, "..");
+	if (dir)
+		closedir(dir);
+	return empty;
+}
+
+/* The mark comes last: without it the folder is no repository yet. */
+static int make(struct qi_repo *r, const char *mark, struct qi_error *e)
+{
+	QI_AUTOFREE char *text = qi_path_join(r->path, "README");
+	struct stat st;
+	int ret = 0;
+
+	if (!text)
+		return qi_no_memory(e);
+	if (stat(r->path, &st))
+		ret = qi_mkdir(r->path, e);
+	else if (stat(r->points_path, &st) && !folder_is_empty(r->path))
+		return qi_fail(e, EEXIST,
+			       "'%s' is neither empty nor a backup "
+			       "repository",
+			       r->path);
+	if (!ret && stat(r->points_path, &st))
+		ret = qi_mkdir(r->points_path, e);
+	if (!ret && stat(text, &st))
+		ret = qi_write_text(text, readme, e);
+	if (!ret)
+		ret = qi_write_text(mark, MARK_TEXT, e);
+	if (!ret)
+		ret = qi_sync_folder(r->path, e);
+	return ret ? ret : qi_sync_folder_of(r->path, e);
+}
+
+static int check_mark(const char *mark, struct qi_error *e)
+{
+	json_error_t why;
+	json_t *root = json_load_file(mark, 0, &why);
+	json_t *version = json_object_get(root, "qimg-repository");
+	bool good = json_is_integer(version) &&
+		    json_integer_value(version) == 1;
+
+	json_decref(root);
+	return good ? 0 :
+		      qi_fail(e, EUCLEAN,
+			      "'%s' is damaged or of a later "
+			      "version",
+			      mark);
+}
+
+int qi_repo_open(const char *path, bool create, struct qi_repo **out,
+		 struct qi_error *e)
+{
+	struct qi_repo *r = calloc(1, sizeof(*r));
+	QI_AUTOFREE char *mark = qi_path_join(path, MARK);
+	struct stat st;
+	int ret = 0;
+
+	if (r) {
+		r->path = strdup(path);
+		r->points_path = qi_format_text("%s/points", path);
+	}
+	if (!r || !mark || !r->path || !r->points_path)
+		ret = qi_no_memory(e);
+	else if (stat(mark, &st) && !create)
+		ret = qi_fail(e, ENOENT,
+			      "'%s' is not a backup repository; "
+			      "'qimg backup --full' makes one",
+			      path);
+	else if (stat(mark, &st))
+		ret = make(r, mark, e);
+	else
+		ret = check_mark(mark, e);
+	if (!ret)
+		ret = qi_repo_load(r, e);
+	if (ret) {
+		qi_repo_free(r);
+		return ret;
+	}
+	*out = r;
+	return 0;
+}
+
+int qi_repo_lock(struct qi_repo *r, struct qi_error *e)
+{
+	QI_AUTOFREE char *mark = qi_path_join(r->path, MARK);
+	int ret = mark ? qi_file_open(&r->lock, mark, true, e) :
+			 qi_no_memory(e);
+
+	if (!ret)
+		ret = qi_lock(r->lock, QI_ACCESS_WRITE, false, e);
+	if (ret == -ENOLCK)
+		ret = 0;
+	/* Another backup may have ended between opening and locking. */
+	return ret ? ret : qi_repo_load(r, e);
+}
+
+/* --------------------------------------------------------------- finding */
+
+const struct qi_point *qi_repo_points(const struct qi_repo *r, size_t *count)
+{
+	*count = r->count;
+	return r->points;
+}
+
+size_t qi_repo_index(const struct qi_repo *r, const char *id)
+{
+	for (size_t i = 0; i < r->count; i++)
+		if (strcmp(r->points[i].id, id) == 0)
+			return i;
+	return SIZE_MAX;
+}
+
+const struct qi_point_drive *qi_point_find(const struct qi_point *p,
+					   const char *drive)
+{
+	for (size_t i = 0; i < p->drive_count; i++)
+		if (strcmp(p->drives[i].name, drive) == 0)
+			return &p->drives[i];
+	return NULL;
+}
+
+const struct qi_point *qi_repo_last(const struct qi_repo *r, const char *drive)
+{
+	for (size_t i = r->count; i-- > 0;)
+		if (!r->points[i].problem &&
+		    qi_point_find(&r->points[i], drive))
+			return &r->points[i];
+	return NULL;
+}
+
+static const struct qi_point *find_time(const struct qi_repo *r, int64_t when)
+{
+	for (size_t i = r->count; i-- > 0;)
+		if (!r->points[i].problem && r->points[i].time <= when)
+			return &r->points[i];
+	return NULL;
+}
+
+const struct qi_point *qi_repo_find(const struct qi_repo *r, const char *which,
+				    struct qi_error *e)
+{
+	const struct qi_point *found = NULL;
+	int64_t when;
+
+	if (strcmp(which, "last") == 0)
+		found = r->count ? &r->points[r->count - 1] : NULL;
+	else if (qi_repo_index(r, which) != SIZE_MAX)
+		found = &r->points[qi_repo_index(r, which)];
+	else if (qi_time_parse(which, &when))
+		found = find_time(r, when);
+	else
+		for (size_t i = 0; i < r->count; i++) {
+			if (strncmp(r->points[i].id, which, strlen(which)))
+				continue;
+			if (found) {
+				qi_fail(e, EINVAL,
+					"'%s' fits several points "
+					"of '%s'",
+					which, r->path);
+				return NULL;
+			}
+			found = &r->points[i];
+		}
+	if (!found)
+		qi_fail(e, ENOENT,
+			"'%s' has no point '%s'; 'qimg backup list "
+			"%s' shows what it has",
+			r->path, which, r->path);
+	return found;
+}
+
+int qi_repo_open_image(struct qi_repo *r, const struct qi_point *p,
+		       const char *drive, struct qi_graph *g,
+		       struct qi_node **out, struct qi_error *e)
+{
+	const struct qi_open how = { .format = "qcow2",
+				     .access = QI_ACCESS_READ };
+	const struct qi_point_drive *d = p->problem ? NULL :
+						      qi_point_find(p, drive);
+	QI_AUTOFREE char *path = NULL;
+
+	if (p->problem)
+		return qi_fail(e, EUCLEAN, "%s", p->problem);
+	if (!d)
+		return qi_fail(e, ENOENT, "point '%s' has no drive '%s'", p->id,
+			       drive);
+	path = qi_repo_file(r, p->id, d->file);
+	return path ? qi_graph_add(g, path, &how, out, e) : qi_no_memory(e);
+}

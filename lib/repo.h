@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * repo.h - the backup repository, for the parts of lib that use it
+ *
+ * A folder: qimg-repository.json, README, and points/ID/ with manifest.json,
+ * CHECKSUMS, and per drive NAME.qcow2 and NAME.hashes. A point is built as
+ * points/.partial-ID and published by one rename.
+ */
+#ifndef QI_REPO_H
+#define QI_REPO_H
+
+#include <jansson.h>
+
+#include "lib/format.h"
+
+struct qi_repo {
+	char *path;
+	char *points_path;
+	struct qi_point *points;
+	bool *verified; /* by this handle; as long as points */
+	size_t count;
+	struct qi_file *lock;
+};
+
+/* Exclusive use for a writer; the lock ends with the repository. */
+int qi_repo_lock(struct qi_repo *r, struct qi_error *e);
+/* Read the folder of points again. */
+int qi_repo_load(struct qi_repo *r, struct qi_error *e);
+/* Index of a point, or SIZE_MAX. */
+size_t qi_repo_index(const struct qi_repo *r, const char *id);
+/* The last point that has the drive of that name, or NULL. */
+const struct qi_point *qi_repo_last(const struct qi_repo *r, const char *drive);
+const struct qi_point_drive *qi_point_find(const struct qi_point *p,
+					   const char *drive);
+/* points/ID/FILE; malloc'd. */
+char *qi_repo_file(const struct qi_repo *r, const char *id, const char *file);
+
+/* manifest.c */
+int qi_manifest_read(const char *path, struct qi_point *out,
+		     struct qi_error *e);
+int qi_manifest_write(const char *path, const struct qi_point *p,
+		      struct qi_error *e);
+void qi_point_clear(struct qi_point *p);
+/* YYYY-MM-DD[THH:MM[:SS]][Z], UTC. False when it is none. */
+bool qi_time_parse(const char *text, int64_t *out);
+void qi_time_format(int64_t t, char text[24]);
+
+/* Write a small file of text durably; it must not exist. */
+int qi_write_text(const char *path, const char *text, struct qi_error *e);
+
+#endif

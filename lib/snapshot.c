@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * snapshot.c - a new head on top of a drive
+ *
+ * Order of writes: the old head gets a record, if it had none; the overlay is
+ * written whole under a hidden name; it gets its name; then the one switch:
+ * the drive link is flipped, or the overlay takes the name of a plain file,
+ * whose old bytes got a second name before. Last, the old head is marked.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "lib/drive.h"
+#include "lib/image.h"
+
+struct work {
+	struct qi_drive *d;
+	struct qi_node *old;
+	char tag[QI_TAG_MAX + 1];
+	char *old_path;		      /* of the old head, afterwards */
+	char *new_path;		      /* of the new head */
+	struct qi_record *old_record; /* NULL: it can hold none */
+	struct qi_drive_bitmap *bitmaps;
+	size_t bitmap_count;
+};
+
+static void work_clear(struct work *w)
+{
+	free(w->old_path);
+	free(w->new_path);
+	free(w->bitmaps);
+	qi_record_free(w->old_record);
+}
+
+/* ----------------------------------------------------------------- names */
+
+static int choose_tag(struct work *w, const char *wanted, struct qi_error *e)
+{
+	time_t now = time(NULL);
+	struct tm tm;
+	size_t n;
+
+	if (!wanted) {
+		gmtime_r(&now, &tm);
+		strftime(w->tag, sizeof(w->tag), "%Y%m%dT%H%M%SZ", &tm);
+		return 0;
+	}
+	n = strlen(wanted);
+	if (!n || n > 200 || strchr(wanted, '/') || wanted[0] == '.')
+		return qi_fail(e, EINVAL,
+			       "'%s' is no tag: it has 1 to 200 "
+			       "bytes, no '/', and no '.' in front",
+			       wanted);
+	memcpy(w->tag, wanted, n);
+	return 0;
+}
+
+/* The name without its last extension. */
+static int stem_length(const char *name)
+{
+	const char *dot = strrchr(name, '.');
+
+	return (int)(dot && dot != name ? dot - name : (ptrdiff_t)strlen(name));
+}
+
+static int choose_paths(struct work *w, const char *overlay, struct qi_error *e)
+{
+	const char *name = qi_path_name(w->d->path);
+	QI_AUTOFREE char *dir = qi_path_folder(w->old->path);
+	QI_AUTOFREE char *file = NULL;
+
+	if (!dir)
+		return qi_no_memory(e);
+	if (!w->d->is_link && overlay)
+		return qi_fail(e, EINVAL,
+			       "'%s' is a plain file, so the new "
+			       "head takes its name; --overlay is for drive "
+			       "links",
+			       w->d->path);
+	if (!w->d->is_link) {
+		file = qi_format_text("%.*s@%s.%s", stem_length(name), name,
+				      w->tag, w->old->format->name);
+		w->old_path = file ? qi_path_join(dir, file) : NULL;
+		w->new_path = strdup(w->old->path);
+	} else {
+		file = qi_format_text("%.*s.%s.qcow2", stem_length(name), name,
+				      w->tag);
+		w->old_path = strdup(w->old->path);
+		if (overlay)
+			w->new_path = strdup(overlay);
+		else
+			w->new_path = file ? qi_path_join(dir, file) : NULL;
+	}
+	return w->old_path && w->new_path ? 0 : qi_no_memory(e);
+}
+
+/* As the overlay will record it. */
+static char *backing_name(const struct work *w)
+{
+	if (qi_same_folder(w->old_path, w->new_path))
+		return strdup(qi_path_name(w->old_path));
+	return realpath(w->old_path, NULL);
+}
+
+/* ---------------------------------------------------------------- checks */
+
+static int check_names(struct work *w, struct qi_error *e)
+{
+	const char *fresh = w->d->is_link ? w->new_path : w->old_path;
+	struct stat st;
+
+	if (lstat(fresh, &st))
+		return 0;
+	/* The second name of the old head, made before a crash. */
+	if (!w->d->is_link && qi_node_is_file(w->old, fresh))
+		return 0;
+	return qi_fail(e, EEXIST, "'%s' exists already; choose another tag%s",
+		       fresh, w->d->is_link ? ", or --overlay" : "");
+}
+
+static int check(struct work *w, struct qi_error *e)
+{
+	const char *own = qi_node_own_bitmap(w->old);
+	int ret = check_names(w, e);
+
+	if (ret)
+		return ret;
+	for (struct qi_node *n = w->old; n; n = n->facts.backing)
+		if (qi_record_state_of(n) == QI_RECORD_VALID &&
+		    !strcmp(n->record->tag, w->tag))
+			return qi_fail(e, EEXIST,
+				       "drive '%s' has a snapshot "
+				       "'%s' already",
+				       w->d->path, w->tag);
+	if (qi_record_state_of(w->old) == QI_RECORD_UNKNOWN)
+		return qi_fail(e, ESTALE,
+			       "the record of '%s' is damaged or of "
+			       "a later version; 'qimg bitmap add --drive %s "
+			       "NAME' starts a new one",
+			       w->old->path, w->d->path);
+	if (w->d->is_link)
+		return 0;
+	/* Its old head gets another name, so (node, name) would change. */
+	if (own)
+		return qi_fail(e, ESTALE,
+			       "'%s' has the node bitmap '%s', and "
+			       "its file would get another name; make a drive "
+			       "link to it ('ln -s') and use that, or 'qimg "
+			       "bitmap remove --node %s %s'",
+			       w->old->path, own, w->old->path, own);
+	return qi_node_check_dependents(w->old, NULL, "rename", e);
+}
+
+/* ----------------------------------------------------------------- parts */
+
+static int prepare_old(struct work *w, bool dry_run, struct qi_error *e)
+{
+	bool had = qi_record_state_of(w->old) == QI_RECORD_VALID &&
+		   !qi_uuid_is_null(&w->old->record->drive);
+	int ret;
+
+	if (qi_node_can_store(w->old, NULL))
+		return 0;
+	ret = qi_drive_head_record(w->d, &w->old_record, e);
+	if (ret || had || dry_run)
+		return ret;
+	return qi_node_store(w->old, w->old_record, NULL, 0, e);
+}
+
+/* The record of the new head and its empty segments. */
+static int fill_overlay(struct work *w, struct qi_node *n, struct qi_error *e)
+{
+	QI_AUTOFREE struct qi_bitmap_change *changes =
+		calloc(w->bitmap_count + 1, sizeof(*changes));
+	QI_AUTORECORD struct qi_record *r = NULL;
+
+	if (!changes || qi_record_copy(&r, NULL))
+		return qi_no_memory(e);
+	r->drive = w->old_record ? w->old_record->drive : qi_uuid_random();
+	if (w->old_record)
+		r->parent = w->old_record->image;
+	memcpy(r->tag, w->tag, sizeof(r->tag));
+	for (size_t i = 0; i < w->bitmap_count; i++) {
+		const struct qi_drive_bitmap *from = &w->bitmaps[i];
+		struct qi_record_bitmap *b = qi_record_put(r, from->name);
+
+		if (!b)
+			return qi_no_memory(e);
+		b->paused = from->paused;
+		b->checkpoint = from->checkpoint;
+		b->min_size = w->old->facts.size;
+		changes[i].name = from->name;
+		changes[i].enabled = !from->paused;
+		changes[i].granularity_bits =
+			(unsigned)__builtin_ctz(from->granularity);
+	}
+	return qi_node_store(n, r, changes, w->bitmap_count, e);
+}
+
+/* A complete overlay under a hidden name. */
+static int write_overlay(struct work *w, struct qi_image *img,
+			 struct qi_error *e)
+{
+	const struct qi_open how = { .format = "qcow2",
+				     .access = QI_ACCESS_WRITE,
+				     .no_backing = true };
+	QI_AUTOFREE char *backing = backing_name(w);
+	QI_AUTOFREE char *options = NULL;
+	struct qi_create c = { .format = "qcow2",
+			       .size = w->old->facts.size,
+			       .backing_name = backing,
+			       .backing_format = w->old->format->name,
+			       .unchecked_backing = true };
+	struct qi_graph *g;
+	struct qi_node *n;
+	int ret;
+
+	if (w->old->facts.cluster_size >= 4096) {
+		options = qi_format_text("cluster_size=%u",
+					 w->old->facts.cluster_size);
+		c.options = options;
+	}
+	if (!backing || qi_graph_new(&g))
+		return qi_no_memory(e);
+	ret = qi_image_start_as(img, w->new_path, &c,
+				w->d->is_link ? QI_TEMP_NEW : QI_TEMP_OWNED, e);
+	if (!ret)
+		ret = qi_image_finish(img, e);
+	if (!ret)
+		ret = qi_graph_add(g, img->temp.path, &how, &n, e);
+	if (!ret)
+		ret = qi_graph_lock(g, 0, e);
+	if (!ret)
+		ret = fill_overlay(w, n, e);
+	qi_graph_free(g);
+	return ret;
+}
+
+/* The switch. */
+static int publish(struct work *w, struct qi_image *img, struct qi_error *e)
+{
+	int ret = 0;
+
+	if (!w->d->is_link) {
+		if (!qi_node_is_file(w->old, w->old_path))
+			ret = qi_link(w->old->path, w->old_path, e);
+		if (!ret)
+			ret = qi_sync_folder_of(w->old_path, e);
+	}
+	if (!ret)
+		ret = qi_image_publish(img, e);
+	if (!ret && w->d->is_link)
+		ret = qi_drive_flip(w->d, w->new_path, e);
+	return ret;
+}
+
+static int freeze_old(struct work *w, struct qi_error *e)
+{
+	if (!w->old_record)
+		return 0;
+	w->old_record->frozen = true;
+	return qi_node_store(w->old, w->old_record, NULL, 0, e);
+}
+
+static int make_plan(struct work *w, struct qi_plan *p)
+{
+	int ret = qi_plan_step(p,
+			       "write the new head '%s' on '%s', with %zu "
+			       "empty segment(s)",
+			       w->new_path, w->old_path, w->bitmap_count);
+
+	if (!ret && w->d->is_link)
+		ret = qi_plan_step(p, "point the drive link '%s' at '%s'",
+				   w->d->path, w->new_path);
+	else if (!ret)
+		ret = qi_plan_step(p, "give '%s' the name '%s'", w->d->path,
+				   w->old_path);
+	return ret ? ret : qi_plan_step(p, "mark '%s' as frozen", w->old_path);
+}
+
+/*
+ * A head that was made by this tag on a layer that is not marked yet: a crash
+ * came between the switch and the mark.
+ */
+static bool finishes_earlier(const struct work *w)
+{
+	const struct qi_node *below = w->old->facts.backing;
+
+	return qi_record_state_of(w->old) == QI_RECORD_VALID &&
+	       !strcmp(w->old->record->tag, w->tag) && below &&
+	       qi_record_state_of(below) == QI_RECORD_VALID &&
+	       !below->record->frozen;
+}
+
+static int run(struct work *w, const struct qi_snapshot *s, struct qi_plan *p,
+	       bool dry_run, struct qi_change *out, struct qi_error *e)
+{
+	QI_AUTOIMAGE struct qi_image img = { 0 };
+	int ret = choose_tag(w, s->tag, e);
+
+	if (!ret && finishes_earlier(w)) {
+		/* The mark is for people; what counts is in place. */
+		snprintf(out->new_head, sizeof(out->new_head), "%s",
+			 w->old->path);
+		snprintf(out->old_head, sizeof(out->old_head), "%s",
+			 w->old->facts.backing->path);
+		return qi_plan_step(p, "nothing: the snapshot was made by an "
+				       "earlier run");
+	}
+	if (!ret)
+		ret = choose_paths(w, s->overlay, e);
+	if (!ret)
+		ret = check(w, e);
+	if (!ret)
+		ret = qi_drive_bitmaps(w->d, &w->bitmaps, &w->bitmap_count, e);
+	if (!ret)
+		ret = prepare_old(w, dry_run, e);
+	if (!ret && make_plan(w, p))
+		ret = qi_no_memory(e);
+	if (ret)
+		return ret;
+	snprintf(out->old_head, sizeof(out->old_head), "%s", w->old_path);
+	snprintf(out->new_head, sizeof(out->new_head), "%s", w->new_path);
+	if (dry_run)
+		return 0;
+	ret = write_overlay(w, &img, e);
+	if (!ret)
+		ret = publish(w, &img, e);
+	return ret ? ret : freeze_old(w, e);
+}
+
+int qi_snapshot_create(struct qi_drive *d, const struct qi_snapshot *s,
+		       struct qi_plan *plan, bool dry_run,
+		       struct qi_change *out, struct qi_error *e)
+{
+	struct work w = { .d = d, .old = d->head };
+	int ret;
+
+	*out = (struct qi_change){ .bytes = 0 };
+	ret = run(&w, s, plan, dry_run, out, e);
+	work_clear(&w);
+	return ret;
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/* temp.c - files that appear under their name complete, or not at all */
+#include <errno.h>
+
+#include "lib/bytes.h"
+#include "lib/lock.h"
+#include "lib/temp.h"
+
+/* May what is there be replaced? Takes its lock for a moment. */
+static int check_existing(const char *path, enum qi_temp_mode mode,
+			  struct qi_error *e)
+{
+	struct qi_file *f;
+	struct stat st;
+	int ret;
+
+	if (mode == QI_TEMP_OWNED || lstat(path, &st))
+		return 0;
+	if (mode == QI_TEMP_NEW)
+		return qi_fail(e, EEXIST,
+			       "'%s' exists already; --force "
+			       "replaces it",
+			       path);
+	ret = qi_file_open(&f, path, true, e);
+	if (ret == -ENOENT)
+		return qi_fail(e, ENOENT, "'%s' is a link to nothing", path);
+	if (ret)
+		return ret;
+	ret = qi_lock(f, QI_ACCESS_WRITE, false, e);
+	qi_file_close(f, NULL);
+	return ret == -ENOLCK ? 0 : ret;
+}
+
+int qi_temp_open(struct qi_temp *t, const char *path, enum qi_temp_mode mode,
+		 struct qi_error *e)
+{
+	int ret = check_existing(path, mode, e);
+
+	*t = (struct qi_temp){ .mode = mode };
+	if (ret)
+		return ret;
+	t->target = mode != QI_TEMP_NEW ? realpath(path, NULL) : NULL;
+	if (!t->target)
+		t->target = strdup(path);
+	if (t->target)
+		t->path = qi_path_temporary(t->target);
+	if (!t->path)
+		ret = qi_fail(e, ENOMEM, "out of memory");
+	else
+		ret = qi_file_create(&t->file, t->path, e);
+	if (ret) {
+		/* The hidden name means nothing to the user. */
+		if (ret != -ENOMEM)
+			qi_fail(e, -ret, "cannot create '%s': %s", path,
+				strerror(-ret));
+		free(t->path);
+		t->path = NULL;
+		qi_temp_discard(t);
+	}
+	return ret;
+}
+
+int qi_temp_publish(struct qi_temp *t, struct qi_error *e)
+{
+	int ret = qi_file_sync(t->file, e), closed;
+
+	closed = qi_file_close(t->file, ret ? NULL : e);
+	t->file = NULL;
+	if (!ret)
+		ret = closed;
+	if (!ret)
+		ret = t->mode == QI_TEMP_NEW ?
+			      qi_rename_new(t->path, t->target, e) :
+			      qi_rename(t->path, t->target, e);
+	if (ret) {
+		qi_temp_discard(t);
+		return ret;
+	}
+	free(t->path);
+	t->path = NULL;
+	ret = qi_sync_folder_of(t->target, e);
+	qi_temp_discard(t);
+	return ret;
+}
+
+void qi_temp_discard(struct qi_temp *t)
+{
+	if (t->file)
+		qi_file_close(t->file, NULL);
+	if (t->path)
+		qi_unlink(t->path, NULL);
+	free(t->path);
+	free(t->target);
+	*t = (struct qi_temp){ 0 };
+}

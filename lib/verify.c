@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: MIT */
+/* verify.c - is a point what it was when it was taken? */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "lib/graph.h"
+#include "lib/hashlist.h"
+#include "lib/repo.h"
+
+struct work {
+	struct qi_repo *r;
+	const struct qi_point *p;
+	struct qi_verify *v;
+	uint64_t total; /* bytes, for progress */
+};
+
+static void finding(struct work *w, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+static void finding(struct work *w, const char *fmt, ...)
+{
+	char text[1200], what[1000];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(what, sizeof(what), fmt, ap);
+	va_end(ap);
+	snprintf(text, sizeof(text), "point %s: %s", w->p->id, what);
+	w->v->problems++;
+	if (w->v->finding)
+		w->v->finding(w->v->arg, text);
+}
+
+/* ------------------------------------------------------------- CHECKSUMS */
+
+static void check_line(struct work *w, const char *hex, const char *file)
+{
+	QI_AUTOFREE char *path = qi_repo_file(w->r, w->p->id, file);
+	struct qi_error e;
+	struct qi_hash h;
+	char now[33];
+
+	w->v->files++;
+	if (!path || qi_hash_file(path, &h, &e)) {
+		finding(w, "%s", path ? e.text : "out of memory");
+		return;
+	}
+	qi_hash_format(&h, now);
+	if (strcmp(hex, now))
+		finding(w, "'%s' was changed: its checksum differs", file);
+}
+
+static void check_sums(struct work *w)
+{
+	QI_AUTOFREE char *path = qi_repo_file(w->r, w->p->id, "CHECKSUMS");
+	FILE *in = path ? fopen(path, "re") : NULL;
+	char hex[33], file[512];
+	size_t lines = 0;
+
+	if (!in) {
+		finding(w, "CHECKSUMS is missing");
+		return;
+	}
+	while (fscanf(in, "%32[0-9a-f]  %511[^/\n]\n", hex, file) == 2) {
+		check_line(w, hex, file);
+		lines++;
+	}
+	if (!feof(in) || lines != w->p->drive_count + 1)
+		finding(w, "CHECKSUMS is damaged");
+	fclose(in);
+}
+
+/* ---------------------------------------------------------------- images */
+
+static void check_finding(void *arg, const char *text)
+{
+	finding(arg, "%s", text);
+}
+
+/* Is the backing file the image of the parent, and not another file? */
+static void check_parent(struct work *w, const struct qi_point_drive *d,
+			 struct qi_node *n)
+{
+	QI_AUTOFREE char *path = NULL;
+
+	if (!d->parent) {
+		if (n->facts.backing)
+			finding(w, "'%s' has a backing file but no parent",
+				d->file);
+		return;
+	}
+	path = qi_repo_file(w->r, d->parent, d->file);
+	if (!path || !n->facts.backing ||
+	    !qi_node_is_file(n->facts.backing, path))
+		finding(w, "'%s' does not rest on point %s", d->file,
+			d->parent);
+}
+
+static int check_chunk(struct work *w, const struct qi_point_drive *d,
+		       struct qi_node *n, uint64_t off,
+		       const struct qi_hash *hash, bool is_zero, uint8_t *buf,
+		       struct qi_error *e)
+{
+	size_t len = (size_t)qi_min(QI_HASH_UNIT, d->size - off);
+	struct qi_hash now;
+	int ret = qi_read(n, off, len, buf, e);
+	bool good;
+
+	if (ret == -EUCLEAN) {
+		finding(w, "%s", e->text);
+		return 0;
+	}
+	if (ret)
+		return ret;
+	if (is_zero) {
+		good = qi_is_zero(buf, len);
+	} else {
+		now = qi_hash_of(buf, len);
+		good = !memcmp(&now, hash, sizeof(now));
+	}
+	if (!good)
+		finding(w,
+			"'%s': the data at %llu, %zu bytes, is not what was "
+			"backed up",
+			d->file, (unsigned long long)off, len);
+	w->v->bytes += len;
+	if (w->v->progress.fn)
+		w->v->progress.fn(w->v->progress.arg, w->v->bytes,
+				  qi_max(w->total, w->v->bytes));
+	return 0;
+}
+
+static int check_data(struct work *w, const struct qi_point_drive *d,
+		      struct qi_node *n, struct qi_error *e)
+{
+	QI_AUTOFREE char *path = qi_repo_file(w->r, w->p->id, d->hashes);
+	QI_AUTOFREE uint8_t *buf = malloc(QI_HASH_UNIT);
+	struct qi_hash_reader *r = NULL;
+	struct qi_hash hash = { { 0 } };
+	uint64_t off;
+	bool is_zero;
+	int ret;
+
+	if (!path || !buf)
+		return qi_no_memory(e);
+	ret = qi_hash_reader_new(&r, path, d->size, e);
+	while (!ret &&
+	       (ret = qi_hash_reader_next(r, &off, &hash, &is_zero, e)) > 0) {
+		ret = qi_interrupted(e);
+		if (!ret)
+			ret = check_chunk(w, d, n, off, &hash, is_zero, buf, e);
+	}
+	qi_hash_reader_free(r);
+	if (ret == -EUCLEAN || ret == -ENOENT) {
+		finding(w, "%s", e->text);
+		ret = 0;
+	}
+	return ret;
+}
+
+static int check_image(struct work *w, const struct qi_point_drive *d,
+		       struct qi_node *n, struct qi_error *e)
+{
+	struct qi_check check = { .finding = check_finding, .arg = w };
+	int ret = qi_check_image(n, &check, e);
+
+	if (ret)
+		return ret;
+	if (n->facts.size != d->size)
+		finding(w, "'%s' has a disk of %llu bytes, not %llu", d->file,
+			(unsigned long long)n->facts.size,
+			(unsigned long long)d->size);
+	check_parent(w, d, n);
+	return w->v->read_data ? check_data(w, d, n, e) : 0;
+}
+
+static int check_drive(struct work *w, const struct qi_point_drive *d,
+		       struct qi_error *e)
+{
+	struct qi_graph *g;
+	struct qi_node *n;
+	int ret;
+
+	if (qi_graph_new(&g))
+		return qi_no_memory(e);
+	w->v->files++;
+	ret = qi_repo_open_image(w->r, w->p, d->name, g, &n, e);
+	if (!ret)
+		ret = check_image(w, d, n, e);
+	qi_graph_free(g);
+	/* What is wrong with the files is a finding; the rest a failure. */
+	if (ret == -EINTR || ret == -ENOMEM || !ret)
+		return ret;
+	finding(w, "%s", e->text);
+	return 0;
+}
+
+static int verify_one(struct qi_repo *r, const struct qi_point *p,
+		      struct qi_verify *v, struct qi_error *e)
+{
+	struct work w = { .r = r, .p = p, .v = v };
+	int ret = 0;
+
+	if (p->problem) {
+		finding(&w, "%s", p->problem);
+		return 0;
+	}
+	for (size_t i = 0; i < p->drive_count; i++)
+		w.total += p->drives[i].stored + p->drives[i].zero;
+	w.total += v->bytes;
+	check_sums(&w);
+	for (size_t i = 0; i < p->drive_count && !ret; i++)
+		ret = check_drive(&w, &p->drives[i], e);
+	return ret;
+}
+
+/* A point that was verified by this handle is not looked at again. */
+static int verify_index(struct qi_repo *r, size_t i, struct qi_verify *v,
+			struct qi_error *e)
+{
+	if (r->verified[i])
+		return 0;
+	r->verified[i] = true;
+	return verify_one(r, &r->points[i], v, e);
+}
+
+int qi_repo_verify(struct qi_repo *r, const struct qi_point *p,
+		   struct qi_verify *v, struct qi_error *e)
+{
+	bool *wanted = calloc(r->count + 1, sizeof(*wanted));
+	size_t i = qi_repo_index(r, p->id);
+	struct work w = { .r = r, .p = p, .v = v };
+	int ret = 0;
+
+	if (!wanted)
+		return qi_no_memory(e);
+	wanted[i] = true;
+	/* Parents are older, so one pass downwards finds all of them. */
+	for (i++; i-- > 0 && !ret;) {
+		const struct qi_point *q = &r->points[i];
+
+		if (!wanted[i])
+			continue;
+		ret = verify_index(r, i, v, e);
+		for (size_t j = 0; j < q->drive_count; j++) {
+			const char *parent = q->drives[j].parent;
+			size_t k = parent ? qi_repo_index(r, parent) : i;
+
+			if (k == SIZE_MAX || k > i)
+				finding(&w,
+					"point %s, which it rests on, is "
+					"missing",
+					parent);
+			else
+				wanted[k] = true;
+		}
+	}
+	free(wanted);
+	return ret;
+}
