@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: MIT
+/*
+ * backup.c - qimg backup: full and incremental backups into a repository
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/common/command.h"
+#include "cmd/common/image.h"
+#include "cmd/common/json.h"
+#include "cmd/common/point.h"
+#include "cmd/common/print.h"
+#include "cmd/common/progress.h"
+
+static struct {
+	bool full, incremental, compress, read_data;
+	struct qi_list drives;
+	const char *bitmap, *to;
+	unsigned threads;
+	bool dry_run, quiet, force_share;
+	int output, progress, wait;
+} opt;
+
+static const struct qi_option options[] = {
+	QI_OPT_FLAG("full", 0, &opt.full, "copy everything"),
+	QI_OPT_FLAG("incremental", 0, &opt.incremental,
+		    "copy what changed since the last point"),
+	QI_OPT_LIST("drive", 0, "PATH", &opt.drives, QI_COMPLETE_FILE,
+		    "a drive; several make one point"),
+	QI_OPT_TEXT("bitmap", 0, "NAME", &opt.bitmap, QI_COMPLETE_BITMAP,
+		    "drive bitmap that records the changes"),
+	QI_OPT_TEXT("to", 0, "REPO", &opt.to, QI_COMPLETE_FOLDER,
+		    "the repository, a folder"),
+	QI_OPT_FLAG("compress", 'c', &opt.compress, "compress the data"),
+	QI_OPT_THREADS(&opt.threads),
+	QI_OPT_OUTPUT(&opt.output),
+	QI_OPT_DRY_RUN('n', &opt.dry_run),
+	QI_OPT_PROGRESS(&opt.progress),
+	QI_OPT_QUIET(&opt.quiet),
+	QI_OPT_FORCE_SHARE(&opt.force_share),
+	QI_OPT_WAIT(&opt.wait),
+	QI_OPTION_END,
+};
+
+static const struct qi_option list_options[] = {
+	QI_OPT_OUTPUT(&opt.output),
+	QI_OPTION_END,
+};
+
+static const struct qi_option verify_options[] = {
+	QI_OPT_FLAG("read-data", 0, &opt.read_data,
+		    "compare all stored data with its hashes"),
+	QI_OPT_OUTPUT(&opt.output),
+	QI_OPT_PROGRESS(&opt.progress),
+	QI_OPT_QUIET(&opt.quiet),
+	QI_OPTION_END,
+};
+
+/* -------------------------------------------------------------- backup */
+
+static int check_usage(void)
+{
+	if (opt.full == opt.incremental)
+		return qi_usage("backup: give one of --full and --incremental");
+	if (!opt.drives.count)
+		return qi_usage("backup: --drive is missing");
+	if (!opt.to)
+		return qi_usage("backup: --to is missing");
+	if (opt.incremental && !opt.bitmap)
+		return qi_usage("backup: --incremental needs --bitmap");
+	if (opt.bitmap && opt.force_share)
+		return qi_usage("backup: --force-share cannot be used with "
+				"--bitmap, which has to be cleared");
+	return 0;
+}
+
+static int open_drives(struct qi_graph *g, struct qi_drive **drive,
+		       struct qi_error *e)
+{
+	struct qi_open how = {
+		/* The bitmap is cleared in the end. */
+		.access = opt.bitmap ? QI_ACCESS_WRITE : QI_ACCESS_READ,
+		.force_share = opt.force_share,
+	};
+
+	for (size_t i = 0; i < opt.drives.count; i++) {
+		int ret =
+			qi_drive_add(g, opt.drives.item[i], &how, &drive[i], e);
+
+		if (ret < 0)
+			return ret;
+	}
+	return qi_graph_lock(g, opt.wait, e);
+}
+
+static void print_backup(const struct qi_point *p, const struct qi_plan *plan)
+{
+	struct qi_json j;
+
+	if (!opt.dry_run)
+		qi_point_warn(p);
+	if (opt.output == QI_OUTPUT_JSON) {
+		qi_json_begin(&j);
+		qi_json_member(&j, "dry-run", json_boolean(opt.dry_run));
+		qi_json_member(&j, "point",
+			       opt.dry_run ? json_null() : qi_point_json(p));
+		qi_json_member(&j, "steps", qi_json_plan(plan));
+		qi_json_end(&j, 0, NULL);
+	} else if (opt.dry_run) {
+		qi_print_plan(plan);
+	} else if (!opt.quiet) {
+		qi_point_summary(p);
+	}
+}
+
+static int back_up(struct qi_drive **drive, struct qi_error *e)
+{
+	QI_AUTO_REPO struct qi_repo *r = NULL;
+	QI_AUTO_PLAN struct qi_plan plan = { 0 };
+	struct qi_backup b = {
+		.type = opt.full ? QI_BACKUP_FULL : QI_BACKUP_INCREMENTAL,
+		.drives = drive,
+		.drive_count = opt.drives.count,
+		.bitmap = opt.bitmap,
+		.compress = opt.compress,
+		.threads = opt.threads,
+	};
+	const struct qi_point *point = NULL;
+	int ret;
+
+	/* An increment has nothing to build on in a new repository. */
+	ret = qi_repo_open(opt.to, opt.full && !opt.dry_run, &r, e);
+	if (ret < 0)
+		return ret;
+	b.progress = qi_progress_start(opt.quiet ? 0 : opt.progress, "backup");
+	ret = qi_repo_backup(r, &b, &plan, opt.dry_run, &point, e);
+	qi_progress_end(ret);
+	if (ret >= 0)
+		print_backup(point, &plan);
+	return ret;
+}
+
+static int run(int argc, char **argv)
+{
+	QI_AUTO_GRAPH struct qi_graph *g = qi_new_graph();
+	struct qi_error e = { "" };
+	struct qi_drive **drive;
+	size_t bytes;
+	int ret;
+
+	if (check_usage())
+		return QI_EXIT_USAGE;
+	bytes = opt.drives.count * sizeof(struct qi_drive *);
+	drive = qi_xrealloc(NULL, bytes);
+	memset(drive, 0, bytes);
+	ret = open_drives(g, drive, &e);
+	if (ret >= 0)
+		ret = back_up(drive, &e);
+	for (size_t i = 0; i < opt.drives.count; i++)
+		qi_auto_drive(&drive[i]);
+	free(drive);
+	return ret < 0 ? qi_report(ret, &e) : QI_EXIT_OK;
+}
+
+/* ---------------------------------------------------------------- list */
+
+static int run_list(int argc, char **argv)
+{
+	QI_AUTO_REPO struct qi_repo *r = NULL;
+	struct qi_error e = { "" };
+	const struct qi_point *p;
+	struct qi_table table;
+	struct qi_json j;
+	size_t count;
+	int ret = qi_repo_open(argv[0], false, &r, &e);
+
+	if (ret < 0)
+		return qi_report(ret, &e);
+	p = qi_repo_points(r, &count);
+	if (opt.output == QI_OUTPUT_JSON) {
+		qi_json_begin(&j);
+		qi_json_list_begin(&j, "points");
+		for (size_t i = 0; i < count; i++)
+			qi_json_element(&j, qi_point_json(&p[i]));
+		qi_json_end(&j, 0, NULL);
+		return QI_EXIT_OK;
+	}
+	qi_point_table_head(&table);
+	for (size_t i = 0; i < count; i++)
+		qi_point_table_row(&table, &p[i]);
+	qi_table_print(&table);
+	return QI_EXIT_OK;
+}
+
+/* -------------------------------------------------------------- verify */
+
+struct verification {
+	struct qi_json json;
+	uint64_t points, files, bytes, problems;
+};
+
+static void on_finding(void *arg, const char *text)
+{
+	struct verification *v = arg;
+	QI_AUTO_TEXT char *safe = NULL;
+
+	if (opt.output == QI_OUTPUT_JSON) {
+		qi_json_element(&v->json, qi_json_text(text));
+		return;
+	}
+	safe = qi_safe(text);
+	qi_progress_clear();
+	puts(safe);
+}
+
+static int verify_point(struct verification *v, struct qi_repo *r,
+			const struct qi_point *p, struct qi_error *e)
+{
+	struct qi_verify verify = {
+		.read_data = opt.read_data,
+		.finding = on_finding,
+		.arg = v,
+		.progress = qi_progress_start(opt.quiet ? 0 : opt.progress,
+					      "verify"),
+	};
+	int ret = qi_repo_verify(r, p, &verify, e);
+
+	qi_progress_end(ret);
+	v->points++;
+	v->files += verify.files;
+	v->bytes += verify.bytes;
+	v->problems += verify.problems;
+	return ret;
+}
+
+static bool has_parent(const struct qi_point *p, const char *id)
+{
+	for (size_t i = 0; i < p->drive_count; i++) {
+		const char *parent = p->drives[i].parent;
+
+		if (parent && !strcmp(parent, id))
+			return true;
+	}
+	return false;
+}
+
+static bool has_child(const struct qi_point *all, size_t count, const char *id)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (has_parent(&all[i], id))
+			return true;
+	}
+	return false;
+}
+
+/* The last point of each chain: that verifies all it rests on. */
+static int verify_all(struct verification *v, struct qi_repo *r,
+		      struct qi_error *e)
+{
+	size_t count;
+	const struct qi_point *p = qi_repo_points(r, &count);
+	int ret = 0;
+
+	for (size_t i = 0; i < count && ret >= 0; i++) {
+		if (!has_child(p, count, p[i].id))
+			ret = verify_point(v, r, &p[i], e);
+	}
+	v->points = count;
+	return ret;
+}
+
+static void print_verified(struct verification *v, int ret,
+			   const struct qi_error *e)
+{
+	char human[QI_HUMAN];
+
+	if (opt.output == QI_OUTPUT_JSON) {
+		qi_json_list_end(&v->json);
+		qi_json_member(&v->json, "files", qi_json_uint(v->files));
+		qi_json_member(&v->json, "bytes", qi_json_uint(v->bytes));
+		qi_json_member(&v->json, "problems", qi_json_uint(v->problems));
+		qi_json_end(&v->json, ret, e);
+	} else if (!opt.quiet && ret >= 0) {
+		printf("verified %llu point%s: %llu files, %s, ",
+		       (unsigned long long)v->points, v->points == 1 ? "" : "s",
+		       (unsigned long long)v->files,
+		       qi_human_size(human, v->bytes));
+		if (v->problems)
+			printf("%llu problems\n",
+			       (unsigned long long)v->problems);
+		else
+			puts("no problems");
+	}
+}
+
+static int run_verify(int argc, char **argv)
+{
+	QI_AUTO_REPO struct qi_repo *r = NULL;
+	struct verification v = { .points = 0 };
+	const struct qi_point *p = NULL;
+	struct qi_error e = { "" };
+	int ret = qi_repo_open(argv[0], false, &r, &e);
+
+	if (ret < 0)
+		return qi_report(ret, &e);
+	if (argc > 1) {
+		p = qi_repo_find(r, argv[1], &e);
+		if (!p)
+			return qi_report(-ENOENT, &e);
+	}
+	if (opt.output == QI_OUTPUT_JSON) {
+		qi_json_begin(&v.json);
+		qi_json_member(&v.json, "read-data",
+			       json_boolean(opt.read_data));
+		qi_json_list_begin(&v.json, "findings");
+	}
+	ret = p ? verify_point(&v, r, p, &e) : verify_all(&v, r, &e);
+	print_verified(&v, ret, &e);
+	if (ret < 0)
+		return qi_report(ret, &e);
+	return v.problems ? QI_EXIT_DAMAGED : QI_EXIT_OK;
+}
+
+/* ------------------------------------------------------------ commands */
+
+static const struct qi_command list = {
+	.name = "list",
+	.summary = "list the points of a repository",
+	.synopsis = QI_LINES("[OPTION]... REPO"),
+	.options = list_options,
+	.examples = QI_LINES("qimg backup list /backup/vm"),
+	.min_args = 1,
+	.max_args = 1,
+	.complete = QI_COMPLETE_FOLDER,
+	.run = run_list,
+};
+static const struct qi_command verify = {
+	.name = "verify",
+	.summary = "verify points and what they rest on",
+	.synopsis = QI_LINES("[--read-data] [OPTION]... REPO [POINT]"),
+	.options = verify_options,
+	.examples = QI_LINES("qimg backup verify /backup/vm",
+			     "qimg backup verify --read-data /backup/vm last"),
+	.min_args = 1,
+	.max_args = 2,
+	.complete = QI_COMPLETE_FOLDER,
+	.run = run_verify,
+};
+
+const struct qi_command qi_command_backup = {
+	.name = "backup",
+	.summary = "back up drives, in full or what has changed",
+	.synopsis = QI_LINES(
+		"--full --drive PATH... [--bitmap NAME] --to REPO [OPTION]...",
+		"--incremental --drive PATH... --bitmap NAME --to REPO "
+		"[OPTION]...",
+		"SUBCOMMAND [OPTION]... REPO"),
+	.options = options,
+	.examples = QI_LINES(
+		"qimg backup --full --drive vm.qcow2 --bitmap daily "
+		"--to /backup/vm",
+		"qimg backup --incremental --drive vm.qcow2 --bitmap daily "
+		"--to /backup/vm"),
+	.subcommands =
+		(const struct qi_command *const[]){ &list, &verify, NULL },
+	.run = run,
+};

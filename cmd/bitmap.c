@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: MIT
+/*
+ * bitmap.c - qimg bitmap: dirty bitmaps of nodes and of drives
+ *
+ * A bitmap is addressed by exactly one of --drive and --node and its name.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/common/bitmap.h"
+#include "cmd/common/command.h"
+#include "cmd/common/image.h"
+#include "cmd/common/json.h"
+#include "cmd/common/print.h"
+
+static struct {
+	const char *drive, *node;
+	uint64_t granularity;
+	bool disabled, dry_run, quiet, force_share;
+	int output, wait;
+} opt;
+
+#define OPT_DRIVE                                                     \
+	QI_OPT_TEXT("drive", 0, "PATH", &opt.drive, QI_COMPLETE_FILE, \
+		    "the bitmap belongs to this drive")
+#define OPT_NODE                                                    \
+	QI_OPT_TEXT("node", 0, "PATH", &opt.node, QI_COMPLETE_FILE, \
+		    "the bitmap belongs to this image file")
+
+static const struct qi_option add_options[] = {
+	OPT_DRIVE,
+	OPT_NODE,
+	QI_OPT_SIZE("granularity", 'g', &opt.granularity,
+		    "bytes a bit stands for, a power of two"),
+	QI_OPT_FLAG("disabled", 0, &opt.disabled, "do not record writes yet"),
+	QI_OPT_OUTPUT(&opt.output),
+	QI_OPT_DRY_RUN('n', &opt.dry_run),
+	QI_OPT_QUIET(&opt.quiet),
+	QI_OPT_WAIT(&opt.wait),
+	QI_OPTION_END,
+};
+
+static const struct qi_option edit_options[] = {
+	OPT_DRIVE,
+	OPT_NODE,
+	QI_OPT_OUTPUT(&opt.output),
+	QI_OPT_DRY_RUN('n', &opt.dry_run),
+	QI_OPT_QUIET(&opt.quiet),
+	QI_OPT_WAIT(&opt.wait),
+	QI_OPTION_END,
+};
+
+static const struct qi_option read_options[] = {
+	OPT_DRIVE,
+	OPT_NODE,
+	QI_OPT_OUTPUT(&opt.output),
+	QI_OPT_FORCE_SHARE(&opt.force_share),
+	QI_OPT_WAIT(&opt.wait),
+	QI_OPTION_END,
+};
+
+/* ------------------------------------------------------------ changing */
+
+static const char *const verbs[] = {
+	[QI_BITMAP_ADD] = "added",	  [QI_BITMAP_REMOVE] = "removed",
+	[QI_BITMAP_CLEAR] = "cleared",	  [QI_BITMAP_ENABLE] = "enabled",
+	[QI_BITMAP_DISABLE] = "disabled",
+};
+
+static int edit_node(const struct qi_bitmap_edit *edit, struct qi_plan *plan,
+		     struct qi_error *e)
+{
+	QI_AUTO_GRAPH struct qi_graph *g = qi_new_graph();
+	struct qi_open how = {
+		.access = QI_ACCESS_WRITE,
+		/* Only a new name has to be checked against the chain. */
+		.no_backing = edit->verb != QI_BITMAP_ADD,
+	};
+	struct qi_node *n;
+	int ret = qi_open_image(g, opt.node, &how, opt.wait, &n, e);
+
+	if (ret < 0)
+		return ret;
+	return qi_node_bitmap_edit(n, edit, plan, opt.dry_run, e);
+}
+
+static int edit_drive(const struct qi_bitmap_edit *edit, struct qi_plan *plan,
+		      struct qi_error *e)
+{
+	QI_AUTO_GRAPH struct qi_graph *g = qi_new_graph();
+	QI_AUTO_DRIVE struct qi_drive *d = NULL;
+	struct qi_open how = { .access = QI_ACCESS_WRITE };
+	int ret = qi_open_drive(g, opt.drive, &how, opt.wait, &d, e);
+
+	if (ret < 0)
+		return ret;
+	return qi_drive_bitmap_edit(d, edit, plan, opt.dry_run, e);
+}
+
+static void edit_json(const struct qi_bitmap_edit *edit,
+		      const struct qi_plan *plan)
+{
+	struct qi_json j;
+
+	qi_json_begin(&j);
+	qi_json_member(&j, opt.drive ? "drive" : "node",
+		       qi_json_text(opt.drive ? opt.drive : opt.node));
+	qi_json_member(&j, "bitmap", qi_json_text(edit->name));
+	qi_json_member(&j, "action", json_string(verbs[edit->verb]));
+	qi_json_member(&j, "dry-run", json_boolean(opt.dry_run));
+	qi_json_member(&j, "steps", qi_json_plan(plan));
+	qi_json_end(&j, 0, NULL);
+}
+
+static void edit_text(const struct qi_bitmap_edit *edit)
+{
+	QI_AUTO_TEXT char *name = qi_safe(edit->name);
+	QI_AUTO_TEXT char *of = qi_safe(opt.drive ? opt.drive : opt.node);
+
+	printf("%s bitmap '%s' of %s '%s'\n", verbs[edit->verb], name,
+	       opt.drive ? "drive" : "node", of);
+}
+
+/* Usage error or 0. */
+static int need_one_target(void)
+{
+	if (!opt.drive == !opt.node)
+		return qi_usage("give exactly one of --drive and --node");
+	return 0;
+}
+
+static int run_edit(enum qi_bitmap_verb verb, const char *name)
+{
+	QI_AUTO_PLAN struct qi_plan plan = { 0 };
+	struct qi_bitmap_edit edit = {
+		.verb = verb,
+		.name = name,
+		.disabled = opt.disabled,
+	};
+	struct qi_error e = { "" };
+	int ret;
+
+	if (need_one_target())
+		return QI_EXIT_USAGE;
+	if (opt.granularity > UINT32_MAX)
+		return qi_usage("--granularity is too large");
+	edit.granularity = (uint32_t)opt.granularity;
+	ret = opt.drive ? edit_drive(&edit, &plan, &e) :
+			  edit_node(&edit, &plan, &e);
+	if (ret < 0)
+		return qi_report(ret, &e);
+	if (opt.output == QI_OUTPUT_JSON)
+		edit_json(&edit, &plan);
+	else if (opt.dry_run)
+		qi_print_plan(&plan);
+	else if (!opt.quiet)
+		edit_text(&edit);
+	return QI_EXIT_OK;
+}
+
+static int run_add(int argc, char **argv)
+{
+	return run_edit(QI_BITMAP_ADD, argv[0]);
+}
+
+static int run_remove(int argc, char **argv)
+{
+	return run_edit(QI_BITMAP_REMOVE, argv[0]);
+}
+
+static int run_clear(int argc, char **argv)
+{
+	return run_edit(QI_BITMAP_CLEAR, argv[0]);
+}
+
+static int run_enable(int argc, char **argv)
+{
+	return run_edit(QI_BITMAP_ENABLE, argv[0]);
+}
+
+static int run_disable(int argc, char **argv)
+{
+	return run_edit(QI_BITMAP_DISABLE, argv[0]);
+}
+
+/* ------------------------------------------------------------- listing */
+
+/* Where a list goes: rows of a table, or elements of a document. */
+struct listing {
+	struct qi_table table;
+	struct qi_json json;
+};
+
+static void list_begin(struct listing *l)
+{
+	static const char *const head[] = { "NAME", "ATTACHED TO", "STATE",
+					    "GRANULARITY" };
+
+	memset(l, 0, sizeof(*l));
+	if (opt.output == QI_OUTPUT_JSON) {
+		qi_json_begin(&l->json);
+		qi_json_list_begin(&l->json, "bitmaps");
+		return;
+	}
+	l->table.columns = 4;
+	l->table.right = 1u << 3;
+	for (unsigned i = 0; i < 4; i++)
+		qi_table_add(&l->table, head[i]);
+}
+
+static void list_row(struct listing *l, const char *name, const char *kind,
+		     const char *path, const char *state, uint32_t granularity)
+{
+	QI_AUTO_TEXT char *where = qi_xprintf("%s %s", kind, path);
+	char human[QI_HUMAN];
+
+	qi_table_add(&l->table, name);
+	qi_table_add(&l->table, where);
+	qi_table_add(&l->table, state);
+	qi_table_add(&l->table, qi_human_size(human, granularity));
+}
+
+static void list_end(struct listing *l, int ret, const struct qi_error *e)
+{
+	if (opt.output == QI_OUTPUT_JSON)
+		qi_json_end(&l->json, ret, e);
+	else
+		qi_table_print(&l->table);
+}
+
+static int list_node(struct listing *l, const char *path, struct qi_error *e)
+{
+	QI_AUTO_GRAPH struct qi_graph *g = qi_new_graph();
+	struct qi_open how = {
+		.access = QI_ACCESS_NONE,
+		.force_share = opt.force_share,
+		.no_backing = true,
+	};
+	struct qi_bitmap_facts *all = NULL;
+	struct qi_node *n;
+	size_t count = 0;
+	int ret = qi_graph_add(g, path, &how, &n, e);
+
+	if (ret < 0)
+		return ret;
+	if (qi_node_bitmaps_problem(n))
+		qi_say_warning("'%s': %s", path, qi_node_bitmaps_problem(n));
+	ret = qi_node_bitmaps(n, &all, &count, e);
+	for (size_t i = 0; ret >= 0 && i < count; i++) {
+		bool drive = all[i].attachment == QI_ON_DRIVE;
+
+		if (opt.output == QI_OUTPUT_JSON)
+			qi_json_element(&l->json,
+					qi_bitmap_json(path, &all[i]));
+		else
+			list_row(l, all[i].name, drive ? "drive, in" : "node",
+				 path, qi_bitmap_state(&all[i]),
+				 all[i].granularity);
+	}
+	free(all);
+	return ret;
+}
+
+static int list_drive(struct listing *l, struct qi_error *e)
+{
+	QI_AUTO_GRAPH struct qi_graph *g = qi_new_graph();
+	QI_AUTO_DRIVE struct qi_drive *d = NULL;
+	struct qi_open how = {
+		.access = QI_ACCESS_NONE,
+		.force_share = opt.force_share,
+	};
+	struct qi_drive_bitmap *all = NULL;
+	size_t count = 0;
+	int ret = qi_drive_add(g, opt.drive, &how, &d, e);
+
+	if (ret >= 0)
+		ret = qi_drive_bitmaps(d, &all, &count, e);
+	for (size_t i = 0; ret >= 0 && i < count; i++) {
+		if (opt.output == QI_OUTPUT_JSON)
+			qi_json_element(&l->json, qi_drive_bitmap_json(
+							  opt.drive, &all[i]));
+		else
+			list_row(l, all[i].name, "drive", opt.drive,
+				 all[i].paused ? "paused" : "enabled",
+				 all[i].granularity);
+	}
+	free(all);
+	return ret;
+}
+
+static int run_list(int argc, char **argv)
+{
+	struct qi_error e = { "" };
+	struct listing l;
+	int ret = 0;
+
+	if (!!opt.drive + !!opt.node + !!argc != 1)
+		return qi_usage("give exactly one of --drive, --node and "
+				"paths");
+	list_begin(&l);
+	if (opt.drive)
+		ret = list_drive(&l, &e);
+	else if (opt.node)
+		ret = list_node(&l, opt.node, &e);
+	for (int i = 0; i < argc && ret >= 0; i++)
+		ret = list_node(&l, argv[i], &e);
+	list_end(&l, ret, &e);
+	return ret < 0 ? qi_report(ret, &e) : QI_EXIT_OK;
+}
+
+/* ------------------------------------------------------------- showing */
+
+static int run_show(int argc, char **argv)
+{
+	struct qi_bitmap_show show = {
+		.drive = opt.drive,
+		.node = opt.node,
+		.name = argv[0],
+		.json = opt.output == QI_OUTPUT_JSON,
+		.how = { .access = QI_ACCESS_READ,
+			 .force_share = opt.force_share },
+		.wait = opt.wait,
+	};
+
+	if (need_one_target())
+		return QI_EXIT_USAGE;
+	return qi_bitmap_show(&show);
+}
+
+/* ------------------------------------------------------------ commands */
+
+#define TARGET "(--drive PATH | --node PATH) "
+
+#define EDIT_COMMAND(name_, summary_, run_)                                   \
+	{                                                                     \
+		.name = name_, .summary = summary_, .options = edit_options,  \
+		.synopsis = QI_LINES(TARGET "[OPTION]... NAME"),              \
+		.examples = QI_LINES("qimg bitmap " name_                     \
+				     " --drive vm.qcow2 daily"),              \
+		.min_args = 1, .max_args = 1, .complete = QI_COMPLETE_BITMAP, \
+		.run = run_                                                   \
+	}
+
+static const struct qi_command add = {
+	.name = "add",
+	.summary = "start a new bitmap",
+	.synopsis = QI_LINES(TARGET "[-g SIZE] [--disabled] [OPTION]... NAME"),
+	.options = add_options,
+	.examples = QI_LINES("qimg bitmap add --drive vm.qcow2 daily",
+			     "qimg bitmap add --node base.qcow2 -g 1M audit"),
+	.min_args = 1,
+	.max_args = 1,
+	.run = run_add,
+};
+static const struct qi_command remove_command =
+	EDIT_COMMAND("remove", "remove a bitmap", run_remove);
+static const struct qi_command clear =
+	EDIT_COMMAND("clear", "start the record of a bitmap anew", run_clear);
+static const struct qi_command enable =
+	EDIT_COMMAND("enable", "record writes from now on", run_enable);
+static const struct qi_command disable =
+	EDIT_COMMAND("disable", "record no writes from now on", run_disable);
+static const struct qi_command list = {
+	.name = "list",
+	.summary = "list the bitmaps of a drive or of image files",
+	.synopsis = QI_LINES("(--drive PATH | --node PATH | PATH...) "
+			     "[OPTION]..."),
+	.options = read_options,
+	.examples = QI_LINES("qimg bitmap list --drive vm.qcow2",
+			     "qimg bitmap list base.qcow2 top.qcow2"),
+	.max_args = QI_ARGS_ANY,
+	.complete = QI_COMPLETE_FILE,
+	.run = run_list,
+};
+static const struct qi_command show = {
+	.name = "show",
+	.summary = "show what a bitmap says is dirty, and how well it knows",
+	.synopsis = QI_LINES(TARGET "[OPTION]... NAME"),
+	.options = read_options,
+	.examples = QI_LINES(
+		"qimg bitmap show --drive vm.qcow2 daily",
+		"qimg bitmap show --node base.qcow2 --output json audit"),
+	.min_args = 1,
+	.max_args = 1,
+	.complete = QI_COMPLETE_BITMAP,
+	.run = run_show,
+};
+
+const struct qi_command qi_command_bitmap = {
+	.name = "bitmap",
+	.summary = "work with the dirty bitmaps of drives and image files",
+	.synopsis = QI_LINES("SUBCOMMAND [OPTION]... [ARGUMENT]..."),
+	.subcommands =
+		(const struct qi_command *const[]){
+			&add, &clear, &disable, &enable, &list, &remove_command,
+			&show, NULL },
+};

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: MIT
+/*
+ * complete.c - answers for the shells' completion scripts
+ *
+ * `qimg --complete KIND [COMMAND [SUBCOMMAND]] [WORD]` prints one word a line.
+ * KIND-help adds a tab and a description. A line that starts with a colon
+ * asks the shell for something it knows better: ":file", ":folder", or to ask
+ * again with a path from its command line: ":bitmap", ":point".
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/common/command.h"
+#include "cmd/common/image.h"
+#include "cmd/common/print.h"
+
+static bool with_help;
+
+static void answer(const char *prefix, const char *word, const char *help)
+{
+	printf("%s%s", prefix, word);
+	if (with_help && help)
+		printf("\t%s", help);
+	putchar('\n');
+}
+
+static void commands(const struct qi_command *const *list)
+{
+	for (; list && *list; list++)
+		answer("", (*list)->name, (*list)->summary);
+}
+
+static void options(const struct qi_option *o)
+{
+	for (; o && o->name; o++) {
+		char letter[2] = { o->letter };
+
+		answer("--", o->name, o->help);
+		if (o->letter)
+			answer("-", letter, o->help);
+	}
+	answer("--", "help", "show this help");
+}
+
+static void kind(enum qi_complete_kind k)
+{
+	const char *const *format;
+
+	switch (k) {
+	case QI_COMPLETE_NONE:
+		break;
+	case QI_COMPLETE_FILE:
+		puts(":file");
+		break;
+	case QI_COMPLETE_FOLDER:
+		puts(":folder");
+		break;
+	case QI_COMPLETE_BITMAP:
+		puts(":bitmap");
+		break;
+	case QI_COMPLETE_POINT:
+		puts(":point");
+		break;
+	case QI_COMPLETE_FORMAT:
+		for (format = qi_format_names(); *format; format++)
+			puts(*format);
+		break;
+	}
+}
+
+/*
+ * word: --NAME or -X where the value is the next word, --NAME= where it is
+ * part of the same word; an optional value can only be that.
+ */
+static void values(const struct qi_option *table, const char *word)
+{
+	QI_AUTO_TEXT char *name = qi_xstrdup(word);
+	const size_t n = strlen(name);
+	const bool joined = n > 0 && name[n - 1] == '=';
+	const struct qi_option *o;
+
+	if (joined)
+		name[n - 1] = '\0';
+	o = table ? qi_option_find(table, name) : NULL;
+	if (!o || !o->arg || (qi_option_is_optional(o) && !joined))
+		return;
+	for (int i = 0; o->choices && o->choices[i]; i++)
+		puts(o->choices[i]);
+	kind(o->complete);
+}
+
+static void drive_bitmaps(const char *path)
+{
+	QI_AUTO_GRAPH struct qi_graph *g = NULL;
+	QI_AUTO_DRIVE struct qi_drive *d = NULL;
+	struct qi_open how = { .access = QI_ACCESS_NONE, .force_share = true };
+	struct qi_drive_bitmap *all;
+	struct qi_error e;
+	size_t count;
+
+	if (qi_graph_new(&g) < 0 || qi_drive_add(g, path, &how, &d, &e) < 0 ||
+	    qi_drive_bitmaps(d, &all, &count, &e) < 0)
+		return;
+	for (size_t i = 0; i < count; i++)
+		puts(all[i].name);
+	free(all);
+}
+
+static void node_bitmaps(const char *path)
+{
+	QI_AUTO_GRAPH struct qi_graph *g = NULL;
+	struct qi_open how = { .access = QI_ACCESS_NONE,
+			       .force_share = true,
+			       .no_backing = true };
+	struct qi_bitmap_facts *all;
+	struct qi_node *n;
+	struct qi_error e;
+	size_t count;
+
+	if (qi_graph_new(&g) < 0 || qi_graph_add(g, path, &how, &n, &e) < 0 ||
+	    qi_node_bitmaps(n, &all, &count, &e) < 0)
+		return;
+	for (size_t i = 0; i < count; i++) {
+		if (all[i].attachment == QI_ON_NODE)
+			puts(all[i].name);
+	}
+	free(all);
+}
+
+static void points(const char *path)
+{
+	QI_AUTO_REPO struct qi_repo *r = NULL;
+	const struct qi_point *p;
+	struct qi_error e;
+	size_t count;
+
+	if (qi_repo_open(path, false, &r, &e) < 0)
+		return;
+	p = qi_repo_points(r, &count);
+	for (size_t i = 0; i < count; i++)
+		puts(p[i].id);
+}
+
+/* Follow argv[0] and, where it is one, argv[1] to a command. */
+static const struct qi_command *command_of(int *argc, char ***argv)
+{
+	const struct qi_command *cmd = NULL, *sub;
+
+	if (*argc > 0)
+		cmd = qi_command_find(qi_commands, **argv);
+	if (!cmd)
+		return NULL;
+	(*argc)--;
+	(*argv)++;
+	sub = *argc ? qi_command_find(cmd->subcommands, **argv) : NULL;
+	if (!sub)
+		return cmd;
+	(*argc)--;
+	(*argv)++;
+	return sub;
+}
+
+int qi_complete(int argc, char **argv)
+{
+	const struct qi_command *cmd;
+	char what[32] = "";
+	char *suffix;
+
+	if (argc < 1)
+		return qi_usage("--complete needs a kind");
+	snprintf(what, sizeof(what), "%s", argv[0]);
+	suffix = strstr(what, "-help");
+	if (suffix) {
+		with_help = true;
+		*suffix = '\0';
+	}
+	argc--;
+	argv++;
+	if (!strcmp(what, "bitmaps") && argc) {
+		drive_bitmaps(argv[0]);
+		return QI_EXIT_OK;
+	}
+	if (!strcmp(what, "node-bitmaps") && argc) {
+		node_bitmaps(argv[0]);
+		return QI_EXIT_OK;
+	}
+	if (!strcmp(what, "points") && argc) {
+		points(argv[0]);
+		return QI_EXIT_OK;
+	}
+	cmd = command_of(&argc, &argv);
+	if (!strcmp(what, "commands"))
+		commands(cmd ? cmd->subcommands : qi_commands);
+	else if (cmd && !strcmp(what, "options"))
+		options(cmd->options);
+	else if (cmd && !strcmp(what, "arguments"))
+		kind(cmd->complete);
+	else if (cmd && !strcmp(what, "values") && argc)
+		values(cmd->options, argv[0]);
+	return QI_EXIT_OK;
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+/*
+ * point.c - restore points for people and as JSON
+ */
+#include "cmd/common/point.h"
+
+#include "cmd/common/json.h"
+
+const char *qi_point_type(const struct qi_point *p)
+{
+	return p->type == QI_BACKUP_FULL ? "full" : "incremental";
+}
+
+static json_t *drive_json(const struct qi_point_drive *d)
+{
+	json_t *o = json_object();
+
+	json_object_set_new(o, "name", qi_json_text(d->name));
+	json_object_set_new(o, "parent", qi_json_text(d->parent));
+	json_object_set_new(o, "file", qi_json_text(d->file));
+	json_object_set_new(o, "hashes", qi_json_text(d->hashes));
+	json_object_set_new(o, "virtual-size", qi_json_uint(d->size));
+	json_object_set_new(o, "dirty", qi_json_uint(d->dirty));
+	json_object_set_new(o, "stored", qi_json_uint(d->stored));
+	json_object_set_new(o, "zero", qi_json_uint(d->zero));
+	json_object_set_new(o, "bitmap", qi_json_text(d->bitmap));
+	json_object_set_new(o, "drive-id", qi_json_uuid(&d->drive));
+	json_object_set_new(o, "from-checkpoint", qi_json_uuid(&d->from));
+	json_object_set_new(o, "to-checkpoint", qi_json_uuid(&d->to));
+	json_object_set_new(o, "exact",
+			    json_boolean(!d->reason || !d->reason[0]));
+	json_object_set_new(o, "reason",
+			    d->reason && d->reason[0] ?
+				    qi_json_text(d->reason) :
+				    json_null());
+	return o;
+}
+
+json_t *qi_point_json(const struct qi_point *p)
+{
+	json_t *drives = json_array();
+
+	for (size_t i = 0; i < p->drive_count; i++)
+		json_array_append_new(drives, drive_json(&p->drives[i]));
+	return json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:f, s:o}", "id",
+			 qi_json_text(p->id), "time", qi_json_time(p->time),
+			 "type", qi_point_type(p), "parent",
+			 qi_json_text(p->parent), "problem",
+			 qi_json_text(p->problem), "file-size",
+			 qi_json_uint(p->file_size), "seconds", p->seconds,
+			 "drives", drives);
+}
+
+void qi_point_table_head(struct qi_table *t)
+{
+	static const char *const head[] = { "ID",     "TIME (UTC)", "TYPE",
+					    "PARENT", "SIZE",	    "STORED" };
+
+	*t = (struct qi_table){ .columns = 6, .right = 1u << 4 | 1u << 5 };
+	for (unsigned i = 0; i < t->columns; i++)
+		qi_table_add(t, head[i]);
+}
+
+void qi_point_table_row(struct qi_table *t, const struct qi_point *p)
+{
+	char human[QI_HUMAN];
+	uint64_t size = 0;
+
+	for (size_t i = 0; i < p->drive_count; i++)
+		size += p->drives[i].size;
+	qi_table_add(t, p->id);
+	if (p->problem) {
+		/* Nothing else of it is known. */
+		qi_say_warning("point '%s': %s", p->id, p->problem);
+		qi_table_add(t, "-");
+		qi_table_add(t, "damaged");
+		for (unsigned i = 3; i < t->columns; i++)
+			qi_table_add(t, "-");
+		return;
+	}
+	qi_table_add(t, qi_human_time(human, p->time));
+	qi_table_add(t, qi_point_type(p));
+	qi_table_add(t, p->parent ? p->parent : "-");
+	qi_table_add(t, qi_human_size(human, size));
+	qi_table_add(t, qi_human_size(human, p->file_size));
+}
+
+void qi_point_summary(const struct qi_point *p)
+{
+	char dirty[QI_HUMAN], stored[QI_HUMAN], took[QI_HUMAN];
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < p->drive_count; i++)
+		bytes += p->drives[i].dirty;
+	printf("backup %s: %s, %zu drive%s, %s dirty, %s stored, %s\n", p->id,
+	       qi_point_type(p), p->drive_count, p->drive_count == 1 ? "" : "s",
+	       qi_human_fixed(dirty, bytes),
+	       qi_human_fixed(stored, p->file_size),
+	       qi_human_seconds(took, p->seconds));
+}
+
+void qi_point_warn(const struct qi_point *p)
+{
+	for (size_t i = 0; i < p->drive_count; i++) {
+		const struct qi_point_drive *d = &p->drives[i];
+
+		if (d->reason && d->reason[0])
+			qi_say_warning("drive '%s': the dirty set is not exact,"
+				       " more was copied than had changed: %s",
+				       d->name, d->reason);
+	}
+}

@@ -1,0 +1,382 @@
+// SPDX-License-Identifier: MIT
+/*
+ * info.c - qimg info: what an image is
+ *
+ * Text and JSON are those of qemu-img, then comes a part that only qimg has:
+ * the record that makes the image part of a drive.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/common/command.h"
+#include "cmd/common/image.h"
+#include "cmd/common/json.h"
+#include "cmd/common/print.h"
+
+static struct {
+	const char *format;
+	bool backing_chain, force_share;
+	int output;
+} opt;
+
+static const struct qi_option options[] = {
+	QI_OPT_TEXT("format", 'f', "FMT", &opt.format, QI_COMPLETE_FORMAT,
+		    "format of the image (found by probing)"),
+	QI_OPT_FLAG("backing-chain", 0, &opt.backing_chain,
+		    "show the backing files too"),
+	QI_OPT_OUTPUT(&opt.output),
+	QI_OPT_FORCE_SHARE(&opt.force_share),
+	QI_OPTION_END,
+};
+
+/* What is known of one image, collected before anything is printed. */
+struct report {
+	struct qi_node *node;
+	const struct qi_node_facts *facts;
+	char *backing_path;
+	struct qi_record_facts record;
+	struct qi_bitmap_facts *bitmaps;
+	size_t bitmap_count;
+	const char *bitmaps_problem;
+};
+
+/* Where details go. The bitmaps have their place among them. */
+struct details {
+	const struct report *r;
+	json_t *json; /* NULL: text */
+	bool any, bitmaps_done;
+};
+
+static void release(struct report *r)
+{
+	free(r->backing_path);
+	free(r->bitmaps);
+}
+
+static int collect(struct report *r, struct qi_node *n, struct qi_error *e)
+{
+	int ret;
+
+	memset(r, 0, sizeof(*r));
+	r->node = n;
+	r->facts = qi_node_facts(n);
+	r->backing_path = qi_backing_path(r->facts);
+	ret = qi_node_record(n, &r->record);
+	if (ret < 0)
+		return qi_fail(e, -ret, "'%s': its record cannot be read",
+			       r->facts->path);
+	r->bitmaps_problem = qi_node_bitmaps_problem(n);
+	if (r->bitmaps_problem)
+		return 0;
+	return qi_node_bitmaps(n, &r->bitmaps, &r->bitmap_count, e);
+}
+
+static const char *yes_no(bool value)
+{
+	return value ? "true" : "false";
+}
+
+static void bitmap_text(const struct qi_bitmap_facts *b, size_t index)
+{
+	QI_AUTO_TEXT char *name = qi_safe(b->name);
+	int flag = 0;
+
+	printf("        [%zu]:\n            flags:\n", index);
+	if (b->in_use)
+		printf("                [%d]: in-use\n", flag++);
+	if (b->enabled)
+		printf("                [%d]: auto\n", flag);
+	printf("            name: %s\n            granularity: %u\n", name,
+	       b->granularity);
+}
+
+static json_t *bitmap_json(const struct qi_bitmap_facts *b)
+{
+	json_t *flags = json_array();
+
+	if (b->in_use)
+		json_array_append_new(flags, json_string("in-use"));
+	if (b->enabled)
+		json_array_append_new(flags, json_string("auto"));
+	return json_pack("{s:o, s:o, s:o}", "flags", flags, "name",
+			 qi_json_text(b->name), "granularity",
+			 qi_json_uint(b->granularity));
+}
+
+static void put_bitmaps(struct details *d)
+{
+	const struct report *r = d->r;
+	json_t *list;
+
+	d->bitmaps_done = true;
+	if (!r->bitmap_count)
+		return;
+	if (!d->json) {
+		puts("    bitmaps:");
+		for (size_t i = 0; i < r->bitmap_count; i++)
+			bitmap_text(&r->bitmaps[i], i);
+		return;
+	}
+	list = json_array();
+	for (size_t i = 0; i < r->bitmap_count; i++)
+		json_array_append_new(list, bitmap_json(&r->bitmaps[i]));
+	json_object_set_new(d->json, "bitmaps", list);
+}
+
+static json_t *detail_json(const struct qi_fact *f)
+{
+	switch (f->type) {
+	case QI_FACT_STR:
+		return qi_json_text(f->str);
+	case QI_FACT_UINT:
+		return qi_json_uint(f->num);
+	case QI_FACT_BOOL:
+		return json_boolean(f->num);
+	}
+	return json_null();
+}
+
+static void detail_text(const struct qi_fact *f)
+{
+	QI_AUTO_TEXT char *safe = NULL;
+
+	switch (f->type) {
+	case QI_FACT_STR:
+		safe = qi_safe(f->str);
+		printf("    %s: %s\n", f->label, safe);
+		break;
+	case QI_FACT_UINT:
+		printf("    %s: %llu\n", f->label, (unsigned long long)f->num);
+		break;
+	case QI_FACT_BOOL:
+		printf("    %s: %s\n", f->label, yes_no(f->num));
+		break;
+	}
+}
+
+static void on_detail(void *arg, const struct qi_fact *f)
+{
+	struct details *d = arg;
+
+	if (!d->any && !d->json)
+		puts("Format specific information:");
+	d->any = true;
+	if (!d->bitmaps_done && !strcmp(f->key, "refcount-bits"))
+		put_bitmaps(d);
+	if (d->json)
+		json_object_set_new(d->json, f->key, detail_json(f));
+	else
+		detail_text(f);
+}
+
+static void record_text(const struct qi_record_facts *r)
+{
+	char uuid[QI_UUID_TEXT];
+
+	if (r->state == QI_RECORD_UNKNOWN) {
+		puts("    record: damaged or of a later version");
+		return;
+	}
+	if (r->state == QI_RECORD_NONE)
+		return;
+	printf("    image id: %s\n", qi_human_uuid(uuid, &r->image));
+	printf("    parent id: %s\n", qi_human_uuid(uuid, &r->parent));
+	printf("    drive id: %s\n", qi_human_uuid(uuid, &r->drive));
+	printf("    frozen: %s\n", yes_no(r->frozen));
+	printf("    shared: %s\n", yes_no(r->shared));
+	if (r->tag[0]) {
+		QI_AUTO_TEXT char *safe = qi_safe(r->tag);
+
+		printf("    parent tag: %s\n", safe);
+	}
+}
+
+static void attachment_text(const struct qi_bitmap_facts *b)
+{
+	QI_AUTO_TEXT char *name = qi_safe(b->name);
+
+	printf("        %s: on %s, %s%s\n", name,
+	       b->attachment == QI_ON_DRIVE ? "drive" : "node",
+	       qi_bitmap_state(b),
+	       b->attachment == QI_ON_DRIVE && b->anchor ? ", anchor" : "");
+}
+
+/* The part that qemu-img does not have; nothing for a foreign image. */
+static void native_text(const struct report *r)
+{
+	if (r->record.state == QI_RECORD_NONE && !r->bitmaps_problem)
+		return;
+	puts("qimg:");
+	record_text(&r->record);
+	if (r->bitmaps_problem)
+		printf("    bitmaps: %s\n", r->bitmaps_problem);
+	else if (r->bitmap_count)
+		puts("    bitmaps:");
+	for (size_t i = 0; i < r->bitmap_count; i++)
+		attachment_text(&r->bitmaps[i]);
+}
+
+static void backing_text(const struct report *r)
+{
+	const struct qi_node_facts *f = r->facts;
+	QI_AUTO_TEXT char *name = NULL, *actual = NULL;
+
+	if (!r->backing_path)
+		return;
+	name = qi_safe(f->backing_name);
+	actual = qi_safe(r->backing_path);
+	printf("backing file: %s", name);
+	if (strcmp(f->backing_name, r->backing_path))
+		printf(" (actual path: %s)", actual);
+	putchar('\n');
+	if (f->backing_format)
+		printf("backing file format: %s\n", f->backing_format);
+}
+
+static void print_text(const struct report *r)
+{
+	const struct qi_node_facts *f = r->facts;
+	struct details d = { .r = r };
+	QI_AUTO_TEXT char *path = qi_safe(f->path);
+	char size[QI_HUMAN], disk[QI_HUMAN];
+
+	printf("image: %s\n"
+	       "file format: %s\n"
+	       "virtual size: %s (%llu bytes)\n"
+	       "disk size: %s\n",
+	       path, f->format, qi_human_size(size, f->size),
+	       (unsigned long long)f->size, qi_human_size(disk, f->disk_size));
+	if (f->cluster_size)
+		printf("cluster_size: %u\n", f->cluster_size);
+	backing_text(r);
+	qi_node_details(r->node, on_detail, &d);
+	if (!d.bitmaps_done)
+		put_bitmaps(&d);
+	native_text(r);
+}
+
+static json_t *attachment_json(const struct qi_bitmap_facts *b)
+{
+	bool drive = b->attachment == QI_ON_DRIVE;
+	json_t *o = json_pack("{s:o, s:s, s:s}", "name", qi_json_text(b->name),
+			      "attachment", drive ? "drive" : "node", "state",
+			      qi_bitmap_state(b));
+
+	if (drive) {
+		json_object_set_new(o, "anchor", json_boolean(b->anchor));
+		json_object_set_new(o, "checkpoint",
+				    qi_json_uuid(&b->checkpoint));
+	}
+	return o;
+}
+
+static json_t *native_json(const struct report *r)
+{
+	json_t *bitmaps = json_array();
+
+	for (size_t i = 0; i < r->bitmap_count; i++)
+		json_array_append_new(bitmaps, attachment_json(&r->bitmaps[i]));
+	return json_pack("{s:s, s:o, s:o, s:o}", "version", QI_VERSION,
+			 "record", qi_json_record(&r->record), "bitmaps",
+			 bitmaps, "bitmaps-problem",
+			 qi_json_text(r->bitmaps_problem));
+}
+
+static json_t *report_json(const struct report *r)
+{
+	const struct qi_node_facts *f = r->facts;
+	struct details d = { .r = r, .json = json_object() };
+	json_t *o = json_object();
+
+	json_object_set_new(o, "virtual-size", qi_json_uint(f->size));
+	json_object_set_new(o, "filename", qi_json_text(f->path));
+	if (f->cluster_size)
+		json_object_set_new(o, "cluster-size",
+				    qi_json_uint(f->cluster_size));
+	json_object_set_new(o, "format", qi_json_text(f->format));
+	json_object_set_new(o, "actual-size", qi_json_uint(f->disk_size));
+	qi_node_details(r->node, on_detail, &d);
+	if (!d.bitmaps_done)
+		put_bitmaps(&d);
+	if (json_object_size(d.json))
+		json_object_set_new(o, "format-specific",
+				    json_pack("{s:s, s:O}", "type", f->format,
+					      "data", d.json));
+	json_decref(d.json);
+	if (r->backing_path) {
+		json_object_set_new(o, "backing-filename",
+				    qi_json_text(f->backing_name));
+		json_object_set_new(o, "full-backing-filename",
+				    qi_json_text(r->backing_path));
+		if (f->backing_format)
+			json_object_set_new(o, "backing-filename-format",
+					    qi_json_text(f->backing_format));
+	}
+	json_object_set_new(o, "dirty-flag", json_false());
+	json_object_set_new(o, "qimg", native_json(r));
+	return o;
+}
+
+/* Show n and, with --backing-chain, what is below it. */
+static int show(struct qi_node *n, struct qi_error *e)
+{
+	json_t *chain = json_array();
+	bool first = true;
+	int ret = 0;
+
+	for (; n; n = opt.backing_chain ? qi_node_facts(n)->backing : NULL) {
+		struct report r;
+
+		ret = collect(&r, n, e);
+		if (ret >= 0 && opt.output == QI_OUTPUT_JSON) {
+			json_array_append_new(chain, report_json(&r));
+		} else if (ret >= 0) {
+			if (!first)
+				putchar('\n');
+			print_text(&r);
+		}
+		first = false;
+		release(&r);
+		if (ret < 0)
+			break;
+	}
+	if (ret >= 0 && opt.output == QI_OUTPUT_JSON)
+		qi_json_print(json_incref(
+			opt.backing_chain ? chain : json_array_get(chain, 0)));
+	json_decref(chain);
+	return ret;
+}
+
+static int run(int argc, char **argv)
+{
+	QI_AUTO_GRAPH struct qi_graph *g = qi_new_graph();
+	struct qi_open how = {
+		.format = opt.format,
+		.access = QI_ACCESS_NONE,
+		.force_share = opt.force_share,
+		.no_backing = !opt.backing_chain,
+	};
+	struct qi_error e = { "" };
+	struct qi_node *n;
+	/* Nothing is locked: an image in use can be asked, too. */
+	int ret = qi_graph_add(g, argv[0], &how, &n, &e);
+
+	if (ret >= 0)
+		ret = show(n, &e);
+	return ret < 0 ? qi_report_as(ret, &e, QI_EXIT_FAILED) : QI_EXIT_OK;
+}
+
+const struct qi_command qi_command_info = {
+	.name = "info",
+	.summary = "show what an image is",
+	.synopsis = QI_LINES("[OPTION]... FILE"),
+	.options = options,
+	.examples =
+		QI_LINES("qimg info disk.qcow2",
+			 "qimg info --backing-chain --output json disk.qcow2"),
+	.min_args = 1,
+	.max_args = 1,
+	.complete = QI_COMPLETE_FILE,
+	.run = run,
+};
