@@ -262,6 +262,28 @@ static int take_anchor(struct work *w, const struct qi_record_bitmap *from,
 	return qi_layer_ranges(w->d, w->head, from->name, &c->bits);
 }
 
+/* The address was removed on this drive: it stays so. */
+static int take_removal(const struct qi_record_bitmap *from,
+			struct qi_record *r, struct edit_list *l)
+{
+	bool had = qi_record_find(r, from->name);
+	struct qi_record_bitmap *b = qi_record_put(r, from->name);
+	struct qi_bitmap_change *c;
+
+	if (!b)
+		return -ENOMEM;
+	*b = *from;
+	/* A bitmap that the base's record does not know is not ours. */
+	if (!had)
+		return 0;
+	c = list_add(l);
+	if (!c)
+		return -ENOMEM;
+	c->name = from->name;
+	c->remove = true;
+	return 0;
+}
+
 static int take_bitmap(struct work *w, const struct qi_record_bitmap *from,
 		       struct qi_record *r, struct edit_list *l)
 {
@@ -270,28 +292,23 @@ static int take_bitmap(struct work *w, const struct qi_record_bitmap *from,
 
 	if (from->anchor)
 		return take_anchor(w, from, r, l);
-	if (!b && !from->removed)
+	if (from->removed)
+		return take_removal(from, r, l);
+	/* Without a segment the base goes on being estimated. */
+	if (!b)
+		return 0;
+	b->paused = from->paused;
+	b->checkpoint = from->checkpoint;
+	b->min_size = qi_min(b->min_size, from->min_size);
+	/* A segment that is lost stays lost: nothing to change in it. */
+	if (qi_node_find_bitmap(w->base, from->name) < 0)
 		return 0;
 	c = list_add(l);
 	if (!c)
 		return -ENOMEM;
 	c->name = from->name;
-	if (from->removed) {
-		c->remove = true;
-		b = qi_record_put(r, from->name);
-		if (!b)
-			return -ENOMEM;
-		*b = *from;
-		return 0;
-	}
 	c->enabled = !from->paused;
 	c->keep_bits = true;
-	/* A segment that is lost stays lost: nothing to change in it. */
-	if (qi_node_find_bitmap(w->base, from->name) < 0)
-		l->count--;
-	b->paused = from->paused;
-	b->checkpoint = from->checkpoint;
-	b->min_size = qi_min(b->min_size, from->min_size);
 	return 0;
 }
 

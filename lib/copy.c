@@ -550,23 +550,25 @@ int qi_copy_run(const struct qi_copy *copy, struct qi_copy_stats *stats,
 		.turn_lock = PTHREAD_MUTEX_INITIALIZER,
 		.turn_changed = PTHREAD_COND_INITIALIZER,
 	};
-	QI_AUTOFREE struct worker *workers = calloc(count, sizeof(*workers));
-	int ret = workers ? qi_scan_new(&g.scan, copy->src, NULL, 0, g.size) :
-			    -ENOMEM;
+	struct worker *workers;
+	int ret = qi_scan_new(&g.scan, copy->src, NULL, 0, g.size);
 
 	*stats = (struct qi_copy_stats){ 0 };
-	if (ret)
-		return ret == -ENOMEM ? qi_no_memory(e) :
-					qi_fail(e, -ret,
-						"'%s' was opened "
-						"without its backing file",
-						copy->src->path);
-	ret = run_workers(&g, workers, count, e);
-	for (unsigned i = 0; i < count; i++) {
+	if (ret == -EINVAL)
+		return qi_fail(e, EINVAL,
+			       "'%s' was opened without its backing file",
+			       copy->src->path);
+	workers = calloc(count, sizeof(*workers));
+	if (ret || !workers)
+		ret = qi_no_memory(e);
+	else
+		ret = run_workers(&g, workers, count, e);
+	for (unsigned i = 0; workers && i < count; i++) {
 		free(workers[i].buf);
 		free(workers[i].packed);
 		qi_packer_free(workers[i].packer);
 	}
+	free(workers);
 	qi_scan_free(g.scan);
 	return ret;
 }
@@ -584,5 +586,5 @@ struct qi_hash qi_hash_of(const void *data, size_t len)
 void qi_hash_format(const struct qi_hash *h, char text[33])
 {
 	for (int i = 0; i < 16; i++)
-		snprintf(text + 2 * i, 3, "%02x", h->b[i]);
+		snprintf(text + (size_t)i * 2, 3, "%02x", h->b[i]);
 }

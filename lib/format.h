@@ -189,8 +189,6 @@ int qi_options_get_size(const struct qi_options *o, const char *name,
 			uint64_t dflt, uint64_t *out, struct qi_error *e);
 int qi_options_get_bool(const struct qi_options *o, const char *name, bool dflt,
 			bool *out, struct qi_error *e);
-/* "64k", "1.5G": bytes. False when it is no size. */
-bool qi_parse_size(const char *text, uint64_t *out);
 
 /* Exactly one unit out of (a prefix of) src. */
 int qi_unpack(enum qi_codec codec, const void *src, size_t src_len, void *dst,

@@ -2,8 +2,6 @@
 /* options.c - option lists of formats (-o), and sizes as people write them */
 #include <ctype.h>
 #include <errno.h>
-#include <math.h>
-#include <stdio.h>
 
 #include "lib/format.h"
 
@@ -143,41 +141,59 @@ int qi_options_get_bool(const struct qi_options *o, const char *name, bool dflt,
 		       name, text);
 }
 
-bool qi_parse_size(const char *text, uint64_t *out)
+/* ".ddd" at *p as a fraction of one; false when no digit follows the dot. */
+static bool parse_fraction(const char **p, double *out)
+{
+	double weight = 0.1;
+
+	*out = 0;
+	if (**p != '.')
+		return true;
+	if (!isdigit((unsigned char)*++*p))
+		return false;
+	for (; isdigit((unsigned char)**p); ++*p, weight /= 10)
+		*out += weight * (**p - '0');
+	return true;
+}
+
+/* The power of two that a suffix stands for; "b" and none are 0. */
+static bool parse_suffix(const char *p, unsigned *shift)
 {
 	static const char suffixes[] = "bkmgtpe";
-	const char *suffix;
+	const char *found;
+
+	*shift = 0;
+	if (!*p)
+		return true;
+	found = strchr(suffixes, tolower((unsigned char)*p));
+	if (!found || p[1])
+		return false;
+	*shift = 10 * (unsigned)(found - suffixes);
+	return true;
+}
+
+bool qi_parse_size(const char *text, uint64_t *out)
+{
+	bool hex = text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
+	double fraction;
+	unsigned shift;
 	uint64_t whole;
-	double fraction = 0;
 	char *end;
-	unsigned shift = 0;
+	const char *p;
 
 	if (!isdigit((unsigned char)*text))
 		return false;
 	errno = 0;
-	whole = strtoull(text, &end, 0);
-	if (errno)
+	whole = strtoull(text, &end, hex ? 16 : 10);
+	p = end;
+	if (errno || !parse_fraction(&p, &fraction) || !parse_suffix(p, &shift))
 		return false;
-	if (*end == '.') {
-		char *after;
-
-		fraction = strtod(end, &after);
-		if (after == end)
-			return false;
-		end = after;
-	}
-	if (*end) {
-		suffix = strchr(suffixes, tolower((unsigned char)*end));
-		if (!suffix || end[1])
-			return false;
-		shift = 10 * (unsigned)(suffix - suffixes);
-	}
-	/* Half a byte means nothing. */
-	if (fraction != 0 && shift == 0)
+	/* A fraction of a byte means nothing, one of hex is a typing error. */
+	if ((fraction != 0 && shift == 0) || (hex && p != end))
 		return false;
-	if (whole > UINT64_MAX >> shift)
+	if (whole > (uint64_t)INT64_MAX >> shift)
 		return false;
 	*out = (whole << shift) +
-	       (uint64_t)(fraction * (double)(1ULL << shift));
+	       (uint64_t)(fraction * (double)(1ull << shift) + 0.5);
 	return *out <= INT64_MAX;
 }

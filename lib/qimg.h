@@ -139,6 +139,9 @@ const char *const *qi_format_names(void);
 const struct qi_format_option *qi_format_options(const char *format);
 bool qi_format_can_create(const char *format);
 
+/* "64k", "0x200", "1.5G": bytes, up to 2^63 - 1. False when it is no size. */
+bool qi_parse_size(const char *text, uint64_t *out);
+
 /* ------------------------------------------------------------- extents */
 
 enum qi_extent_flags {

@@ -235,7 +235,7 @@ static int layer_next(struct qi_ranges *r, struct qi_range *out,
 				return 0;
 			n = l->node->format->map(l->node, l->pos, size - l->pos,
 						 l->extent, LAYER_EXTENTS, e);
-			if (n < 0)
+			if (n <= 0)
 				return n;
 			l->used = 0;
 			l->count = (unsigned)n;

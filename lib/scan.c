@@ -173,7 +173,7 @@ int qi_extent_read(const struct qi_extent *x, uint64_t off, size_t len,
 {
 	ssize_t n;
 
-	if (x->flags & QI_EXT_ZERO) {
+	if (x->flags & QI_EXT_ZERO || !x->node) {
 		memset(buf, 0, len);
 		return 0;
 	}
@@ -192,7 +192,7 @@ int qi_read(struct qi_node *n, uint64_t off, size_t len, void *buf,
 	size_t in = (size_t)qi_min(
 		len, off < n->facts.size ? n->facts.size - off : 0);
 	struct qi_scan *s;
-	struct qi_extent x;
+	struct qi_extent x = { 0 };
 	int ret = qi_scan_new(&s, n, NULL, off, in);
 
 	if (ret)

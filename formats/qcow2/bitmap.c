@@ -102,13 +102,15 @@ static int load_directory(struct qcow2 *q, uint32_t count, struct qi_error *e)
 {
 	struct qcow2_bitmaps *all = &q->bitmaps;
 	QI_AUTOFREE uint8_t *dir = malloc(all->directory_size);
-	const uint8_t *p = dir, *end = dir + all->directory_size;
+	const uint8_t *p, *end;
 	int ret;
 
 	all->entries = calloc(count, sizeof(*all->entries));
 	all->facts = calloc(count, sizeof(*all->facts));
 	if (!dir || !all->entries || !all->facts)
 		return qi_no_memory(e);
+	p = dir;
+	end = dir + all->directory_size;
 	ret = qi_file_read(q->file, all->directory_offset, all->directory_size,
 			   dir, e);
 	while (!ret && all->count < count)

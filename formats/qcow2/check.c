@@ -389,8 +389,9 @@ int qcow2_check(struct qi_node *node, struct qi_check *check,
 	total = cluster_count(q, table, bytes / sizeof(be64));
 	check->total_clusters = qcow2_clusters(q, q->h.size);
 	c.table = malloc(q->cluster_size);
-	c.counted = calloc(qi_min(total, WINDOW_CLUSTERS), sizeof(uint32_t));
-	c.stored = calloc(qi_min(total, WINDOW_CLUSTERS), sizeof(uint32_t));
+	c.counted =
+		calloc(qi_min(total, WINDOW_CLUSTERS) + 1, sizeof(uint32_t));
+	c.stored = calloc(qi_min(total, WINDOW_CLUSTERS) + 1, sizeof(uint32_t));
 	if (!c.table || !c.counted || !c.stored)
 		ret = qi_no_memory(e);
 	while (!ret && c.first < total) {
