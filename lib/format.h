@@ -95,6 +95,8 @@ struct qi_format {
 	int (*probe)(const uint8_t *head, size_t len);
 	int (*open)(struct qi_node *n, struct qi_error *e);
 	void (*close)(struct qi_node *n);
+	/* Open what else the guest data is in, as n->data. NULL: nothing. */
+	int (*open_data)(struct qi_node *n, struct qi_error *e);
 	/*
 	 * The extents of this layer alone from off on, in order and without
 	 * gaps: 1 to max of them, which may end before off + len. Unallocated

@@ -441,6 +441,17 @@ int qi_node_reload(struct qi_node *n, struct qi_error *e)
 	return 0;
 }
 
+/* An external data file is locked like the image that it belongs to. */
+static int lock_data(struct qi_node *n, struct qi_error *e)
+{
+	int ret = n->format->open_data ? n->format->open_data(n, e) : 0;
+
+	if (ret || n->data == n->file)
+		return ret;
+	ret = qi_lock(n->data, n->access, n->force_share, e);
+	return ret == -ENOLCK ? 0 : ret;
+}
+
 static int verify_all(struct qi_node **all, size_t count, struct qi_error *e)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -455,6 +466,8 @@ static int verify_all(struct qi_node **all, size_t count, struct qi_error *e)
 		ret = qi_node_reload(n, e);
 		if (!ret && n->access == QI_ACCESS_WRITE)
 			ret = qi_node_check_writable(n, e);
+		if (!ret && n->access > QI_ACCESS_NONE)
+			ret = lock_data(n, e);
 		if (ret)
 			return ret;
 	}

@@ -33,6 +33,15 @@ void qi_point_clear(struct qi_point *p)
 
 /* ----------------------------------------------------------------- times */
 
+void qi_time_format(int64_t t, char text[24])
+{
+	time_t seconds = (time_t)t;
+	struct tm tm;
+
+	gmtime_r(&seconds, &tm);
+	strftime(text, 24, "%Y-%m-%dT%H:%M:%SZ", &tm);
+}
+
 bool qi_time_parse(const char *text, int64_t *out)
 {
 	static const char *const forms[] = { "%Y-%m-%dT%H:%M:%S",
@@ -41,22 +50,16 @@ bool qi_time_parse(const char *text, int64_t *out)
 	for (size_t i = 0; i < QI_ARRAY_SIZE(forms); i++) {
 		struct tm tm = { 0 };
 		const char *end = strptime(text, forms[i], &tm);
+		char again[24];
 
-		if (end && (!*end || !strcmp(end, "Z"))) {
-			*out = timegm(&tm);
-			return true;
-		}
+		if (!end || (*end && strcmp(end, "Z")))
+			continue;
+		/* What strptime() takes, as 30 February, need not be one. */
+		*out = timegm(&tm);
+		qi_time_format(*out, again);
+		return !strncmp(again, text, (size_t)(end - text));
 	}
 	return false;
-}
-
-void qi_time_format(int64_t t, char text[24])
-{
-	time_t seconds = (time_t)t;
-	struct tm tm;
-
-	gmtime_r(&seconds, &tm);
-	strftime(text, 24, "%Y-%m-%dT%H:%M:%SZ", &tm);
 }
 
 /* --------------------------------------------------------------- reading */

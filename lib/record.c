@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* record.c - reading and writing the private header extension */
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <xxhash.h>
@@ -79,7 +80,9 @@ bool qi_uuid_parse(struct qi_uuid *out, const char *text)
 		if (i == 4 || i == 6 || i == 8 || i == 10)
 			if (*text++ != '-')
 				return false;
-		if (sscanf(text, "%2x", &byte) != 1 || !text[1])
+		if (!isxdigit((unsigned char)text[0]) ||
+		    !isxdigit((unsigned char)text[1]) ||
+		    sscanf(text, "%2x", &byte) != 1)
 			return false;
 		out->b[i] = (uint8_t)byte;
 		text += 2;

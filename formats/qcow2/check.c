@@ -118,7 +118,7 @@ static void check_plain(struct checker *c, uint64_t entry, bool active,
 {
 	uint64_t host = entry & QCOW2_OFFSET_MASK;
 
-	if (!host)
+	if (!host && !(qcow2_has_data_file(c->q) && entry & QCOW2_COPIED))
 		return;
 	if (!qi_is_aligned(host, c->q->cluster_size)) {
 		if (c->is_first) {
@@ -128,7 +128,9 @@ static void check_plain(struct checker *c, uint64_t entry, bool active,
 		}
 		return;
 	}
-	count(c, host, c->q->cluster_size);
+	/* Clusters of a data file have no refcounts. */
+	if (!qcow2_has_data_file(c->q))
+		count(c, host, c->q->cluster_size);
 	if (!active)
 		return;
 	if (c->is_first) {
@@ -137,7 +139,7 @@ static void check_plain(struct checker *c, uint64_t entry, bool active,
 			c->out->fragmented_clusters++;
 		*expected = host + c->q->cluster_size;
 	}
-	if (in_window(c, host) &&
+	if (!qcow2_has_data_file(c->q) && in_window(c, host) &&
 	    (stored_refcount(c, host) == 1) != !!(entry & QCOW2_COPIED))
 		bad_copied(c, "data", entry, host);
 }

@@ -98,6 +98,11 @@ static int check_host(struct qcow2 *q, uint64_t off, uint64_t host,
 {
 	if (!qi_is_aligned(host, q->cluster_size))
 		return bad_entry(q, off, host, "not aligned", e);
+	if (qcow2_has_data_file(q))
+		return host == qi_round_down(off, q->cluster_size) ?
+			       0 :
+			       bad_entry(q, off, host,
+					 "not its place in the data file", e);
 	if (host >= q->file->size)
 		return bad_entry(q, off, host,
 				 "not in the file; is it "
@@ -113,7 +118,7 @@ static bool add_subclusters(struct qcow2 *q, struct list *l, uint64_t off,
 	uint64_t sub = q->cluster_size / QCOW2_SUBCLUSTERS;
 
 	for (unsigned i = 0; i < QCOW2_SUBCLUSTERS; i++, off += sub) {
-		uint64_t at = host ? host + i * sub : QI_NO_OFFSET;
+		uint64_t at = host == QI_NO_OFFSET ? host : host + i * sub;
 		unsigned flags = 0;
 
 		if (bits >> (32 + i) & 1)
@@ -134,6 +139,7 @@ static int add_entry(struct qcow2 *q, struct list *l, uint64_t off,
 {
 	uint64_t entry, bits, host;
 	unsigned flags = QI_EXT_ALLOCATED;
+	bool mapped;
 	be64 word;
 	int ret;
 
@@ -143,6 +149,8 @@ static int add_entry(struct qcow2 *q, struct list *l, uint64_t off,
 		return add_run(l, off, q->cluster_size, QI_NO_OFFSET,
 			       flags | QI_EXT_DATA | QI_EXT_COMPRESSED);
 	host = entry & QCOW2_OFFSET_MASK;
+	/* Offset 0 of a data file is a place like any other. */
+	mapped = host || (qcow2_has_data_file(q) && entry & QCOW2_COPIED);
 	if (q->l2_entry_size == 16) {
 		memcpy(&word, p + 8, sizeof(word));
 		bits = be64_get(word);
@@ -152,12 +160,14 @@ static int add_entry(struct qcow2 *q, struct list *l, uint64_t off,
 					 "allocated",
 					 e);
 		ret = (uint32_t)bits ? check_host(q, off, host, e) : 0;
-		return ret ? ret : add_subclusters(q, l, off, host, bits);
+		return ret ? ret : add_subclusters(q, l, off,
+						   mapped ? host : QI_NO_OFFSET,
+						   bits);
 	}
 	if (entry & QCOW2_ZERO && q->h.version >= 3)
 		return add_run(l, off, q->cluster_size,
-			       host ? host : QI_NO_OFFSET, flags | QI_EXT_ZERO);
-	if (!host)
+			       mapped ? host : QI_NO_OFFSET, flags | QI_EXT_ZERO);
+	if (!mapped)
 		return add_run(l, off, q->cluster_size, QI_NO_OFFSET, 0);
 	ret = check_host(q, off, host, e);
 	return ret ? ret :
@@ -214,6 +224,8 @@ static int map_locked(struct qcow2 *q, struct list *l, uint64_t off,
 	unsigned budget = MAP_BUDGET;
 	int ret = qcow2_l1_load(q, e);
 
+	if (!ret)
+		ret = qcow2_open_data(q, e);
 	while (!ret && off < l->end && budget) {
 		uint64_t i = off >> shift;
 		uint64_t table = be64_get(q->l1[i]) & QCOW2_OFFSET_MASK;
@@ -250,11 +262,6 @@ int qcow2_map(struct qi_node *n, uint64_t off, uint64_t len,
 		return qi_fail(e, ENOTSUP,
 			       "the data of '%s' is encrypted; "
 			       "reading it is not supported",
-			       q->file->path);
-	if (q->h.incompatible & QCOW2_INCOMPAT_DATA_FILE)
-		return qi_fail(e, ENOTSUP,
-			       "'%s' keeps its data in an external "
-			       "file; reading it is not supported",
 			       q->file->path);
 	pthread_mutex_lock(&q->lock);
 	ret = map_locked(q, &l, qi_round_down(off, q->cluster_size), e);

@@ -41,6 +41,8 @@ static void qcow2_close(struct qi_node *n)
 
 	if (!q)
 		return;
+	if (q->data)
+		qi_file_close(q->data, NULL);
 	qcow2_bitmaps_free(q);
 	qcow2_refcounts_close(q);
 	qcow2_cache_free(q->l2);
@@ -55,6 +57,42 @@ static char *extension_text(const struct qcow2 *q, uint32_t type)
 	const struct qcow2_extension *x = qcow2_header_find(&q->h, type);
 
 	return x && x->len ? strndup((const char *)x->data, x->len) : NULL;
+}
+
+int qcow2_open_data(struct qcow2 *q, struct qi_error *e)
+{
+	QI_AUTOFREE char *name = NULL;
+	QI_AUTOFREE char *dir = NULL;
+	QI_AUTOFREE char *path = NULL;
+	int ret;
+
+	if (!qcow2_has_data_file(q) || q->data)
+		return 0;
+	name = extension_text(q, QCOW2_EXT_DATA_FILE);
+	if (!name)
+		return qi_fail(e, ENOTSUP,
+			       "'%s' keeps its data in another file, but does "
+			       "not say in which", q->file->path);
+	dir = qi_path_folder(q->file->path);
+	path = dir ? qi_path_join(dir, name) : NULL;
+	if (!path)
+		return qi_no_memory(e);
+	ret = qi_file_open(&q->data, path, q->file->writable, e);
+	if (ret)
+		return qi_context(e, ret, "data file of '%s'", q->file->path);
+	q->node->data = q->data;
+	return 0;
+}
+
+static int qcow2_open_node_data(struct qi_node *n, struct qi_error *e)
+{
+	struct qcow2 *q = qcow2_of(n);
+	int ret;
+
+	pthread_mutex_lock(&q->lock);
+	ret = qcow2_open_data(q, e);
+	pthread_mutex_unlock(&q->lock);
+	return ret;
 }
 
 static int take_facts(struct qi_node *n, struct qcow2 *q, struct qi_error *e)
@@ -131,6 +169,7 @@ static void qcow2_details(struct qi_node *n,
 	const struct qcow2 *q = qcow2_of(n);
 	const struct qcow2_header *h = &q->h;
 	struct details d = { fn, arg };
+	QI_AUTOFREE char *data = extension_text(q, QCOW2_EXT_DATA_FILE);
 	struct qi_fact bits = { "refcount-bits", "refcount bits", QI_FACT_UINT,
 				NULL, 1u << h->refcount_order };
 
@@ -141,6 +180,12 @@ static void qcow2_details(struct qi_node *n,
 		say_bool(&d, "lazy-refcounts", "lazy refcounts",
 			 h->compatible & QCOW2_COMPAT_LAZY_REFCOUNTS);
 	fn(arg, &bits);
+	if (qcow2_has_data_file(q)) {
+		if (data)
+			say_text(&d, "data-file", "data file", data);
+		say_bool(&d, "data-file-raw", "data file raw",
+			 h->autoclear & QCOW2_AUTOCLEAR_RAW_DATA);
+	}
 	if (h->version > 2) {
 		say_bool(&d, "corrupt", "corrupt",
 			 h->incompatible & QCOW2_INCOMPAT_CORRUPT);
@@ -155,6 +200,7 @@ const struct qi_format qi_format_qcow2 = {
 	.probe = qcow2_probe,
 	.open = qcow2_open,
 	.close = qcow2_close,
+	.open_data = qcow2_open_node_data,
 	.map = qcow2_map,
 	.read_packed = qcow2_read_packed,
 	.details = qcow2_details,

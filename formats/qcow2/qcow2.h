@@ -69,6 +69,7 @@ struct qcow2_bitmaps {
 struct qcow2 {
 	struct qi_node *node;
 	struct qi_file *file;
+	struct qi_file *data; /* external data file; NULL: none, or not open */
 	struct qcow2_header h;
 	uint32_t cluster_size;
 	unsigned l2_entry_size; /* bytes */
@@ -83,6 +84,12 @@ struct qcow2 {
 static inline struct qcow2 *qcow2_of(const struct qi_node *n)
 {
 	return n->state;
+}
+
+/* Are guest clusters in an external data file, at their guest offset? */
+static inline bool qcow2_has_data_file(const struct qcow2 *q)
+{
+	return q->h.incompatible & QCOW2_INCOMPAT_DATA_FILE;
 }
 
 static inline uint64_t qcow2_clusters(const struct qcow2 *q, uint64_t bytes)
@@ -138,6 +145,9 @@ int qcow2_cache_write(struct qcow2_cache *c, struct qi_error *e);
 size_t qcow2_cache_slice_size(const struct qcow2_cache *c);
 
 /* --------------------------------------------------------------- l2.c */
+
+/* Open the external data file, if there is one. Caller holds q->lock. */
+int qcow2_open_data(struct qcow2 *q, struct qi_error *e);
 
 int qcow2_map(struct qi_node *n, uint64_t off, uint64_t len,
 	      struct qi_extent *out, unsigned max, struct qi_error *e);

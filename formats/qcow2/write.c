@@ -75,6 +75,8 @@ static int flush(struct editor *w, struct qi_error *e)
 	struct qcow2 *q = w->q;
 	int ret = qcow2_refcounts_write(q, e);
 
+	if (!ret && q->data)
+		ret = qi_file_sync(q->data, e);
 	if (!ret)
 		ret = qi_file_sync(q->file, e);
 	if (!ret)
@@ -145,6 +147,27 @@ static int make_table(struct editor *w, uint64_t l1_index, struct qi_error *e)
 	return 0;
 }
 
+/* All subclusters allocated, or all zero. */
+#define SUBCLUSTERS_DATA UINT32_MAX
+#define SUBCLUSTERS_ZERO ((uint64_t)UINT32_MAX << 32)
+
+/* Entry i of a table whose entries may have two words. */
+static uint64_t entry_get(const struct qcow2 *q, const be64 *entries,
+			  uint64_t i)
+{
+	return be64_get(entries[i * (q->l2_entry_size / sizeof(be64))]);
+}
+
+static void entry_put(const struct qcow2 *q, be64 *entries, uint64_t i,
+		      uint64_t entry, uint64_t subclusters)
+{
+	unsigned words = q->l2_entry_size / sizeof(be64);
+
+	entries[i * words] = be64_put(entry);
+	if (words == 2)
+		entries[i * words + 1] = be64_put(subclusters);
+}
+
 /* The entries from that of off to the end of its slice, to be changed. */
 static int get_entries(struct editor *w, uint64_t off, be64 **entries,
 		       uint64_t *count, struct qi_error *e)
@@ -152,7 +175,8 @@ static int get_entries(struct editor *w, uint64_t off, be64 **entries,
 	struct qcow2 *q = w->q;
 	uint64_t index = off >> q->h.cluster_bits;
 	uint64_t l1_index = index >> q->l2_bits;
-	uint64_t in_table = (index & ((1ull << q->l2_bits) - 1)) * sizeof(be64);
+	uint64_t in_table =
+		(index & ((1ull << q->l2_bits) - 1)) * q->l2_entry_size;
 	size_t slice = qcow2_cache_slice_size(q->l2);
 	uint64_t table;
 	uint8_t *data;
@@ -168,7 +192,7 @@ static int get_entries(struct editor *w, uint64_t off, be64 **entries,
 	if (ret)
 		return ret;
 	*entries = (be64 *)(void *)(data + in_table % slice);
-	*count = (slice - in_table % slice) / sizeof(be64);
+	*count = (slice - in_table % slice) / q->l2_entry_size;
 	/* The whole slice is what is marked. */
 	qcow2_cache_dirty(q->l2, data);
 	return 0;
@@ -182,16 +206,17 @@ static void drop_entry(struct editor *w, uint64_t entry)
 	if (entry & QCOW2_COMPRESSED) {
 		qcow2_packed_place(q, entry, &host, &len);
 		free_later(w, host, len);
-	} else if (entry & QCOW2_OFFSET_MASK) {
+	} else if (entry & QCOW2_OFFSET_MASK && !qcow2_has_data_file(q)) {
 		free_later(w, entry & QCOW2_OFFSET_MASK, q->cluster_size);
 	}
 }
 
 /* Can data be written where the entry points? */
-static bool is_own(uint64_t entry)
+static bool is_own(const struct qcow2 *q, uint64_t entry)
 {
-	return !(entry & QCOW2_COMPRESSED) && entry & QCOW2_COPIED &&
-	       entry & QCOW2_OFFSET_MASK;
+	if (entry & QCOW2_COMPRESSED || !(entry & QCOW2_COPIED))
+		return false;
+	return entry & QCOW2_OFFSET_MASK || qcow2_has_data_file(q);
 }
 
 /* ------------------------------------------------------------------ ops */
@@ -202,15 +227,15 @@ static uint64_t use_own(struct qcow2 *q, be64 *entries, uint64_t count,
 {
 	uint64_t i;
 
-	*host = be64_get(entries[0]) & QCOW2_OFFSET_MASK;
+	*host = entry_get(q, entries, 0) & QCOW2_OFFSET_MASK;
 	for (i = 0; i < count; i++) {
-		uint64_t entry = be64_get(entries[i]);
+		uint64_t entry = entry_get(q, entries, i);
 
-		if (!is_own(entry) ||
+		if (!is_own(q, entry) ||
 		    (entry & QCOW2_OFFSET_MASK) != *host + i * q->cluster_size)
 			break;
-		/* It may have been a preallocated zero cluster. */
-		entries[i] = be64_put(entry & ~QCOW2_ZERO);
+		/* It may have been preallocated, or zero. */
+		entry_put(q, entries, i, entry & ~QCOW2_ZERO, SUBCLUSTERS_DATA);
 	}
 	return i;
 }
@@ -226,13 +251,16 @@ static int use_new(struct editor *w, uint64_t off, uint64_t want,
 	if (ret)
 		return ret;
 	count = qi_min(count, want);
-	while (n < count && !is_own(be64_get(entries[n])))
+	while (n < count && !is_own(q, entry_get(q, entries, n)))
 		n++;
-	ret = qcow2_alloc(q, n, host, e);
+	/* In a data file everything has its place. */
+	*host = off;
+	ret = qcow2_has_data_file(q) ? 0 : qcow2_alloc(q, n, host, e);
 	for (uint64_t i = 0; i < n && !ret; i++) {
-		drop_entry(w, be64_get(entries[i]));
-		entries[i] =
-			be64_put((*host + i * q->cluster_size) | QCOW2_COPIED);
+		drop_entry(w, entry_get(q, entries, i));
+		entry_put(q, entries, i,
+			  (*host + i * q->cluster_size) | QCOW2_COPIED,
+			  SUBCLUSTERS_DATA);
 	}
 	*done = n;
 	return ret;
@@ -251,7 +279,7 @@ static int place_locked(struct editor *w, uint64_t off, uint64_t len,
 		ret = get_entries(w, off, &entries, &count, e);
 	if (ret)
 		return ret;
-	if (is_own(be64_get(entries[0])))
+	if (is_own(q, entry_get(q, entries, 0)))
 		n = use_own(q, entries, qi_min(count, want), host_off);
 	else
 		ret = use_new(w, off, want, &n, host_off, e);
@@ -286,9 +314,13 @@ static int zero_locked(struct editor *w, uint64_t off, uint64_t len,
 {
 	struct qcow2 *q = w->q;
 	uint64_t left = qi_div_up(len, q->cluster_size);
-	uint64_t entry = q->h.backing_name ? QCOW2_ZERO : 0;
+	bool below = q->h.backing_name;
+	bool extended = q->l2_entry_size != sizeof(be64);
+	uint64_t entry = below && !extended ? QCOW2_ZERO : 0;
 
-	if (q->h.version < 3 && q->h.backing_name)
+	/* Version 2 has no zero clusters, and raw data must say it itself. */
+	if ((q->h.version < 3 && below) ||
+	    q->h.autoclear & QCOW2_AUTOCLEAR_RAW_DATA)
 		return -ENOTSUP;
 	while (left) {
 		uint64_t count, n;
@@ -309,8 +341,9 @@ static int zero_locked(struct editor *w, uint64_t off, uint64_t len,
 				return ret;
 			n = qi_min(qi_min(left, count), MAX_PENDING / 4);
 			for (uint64_t i = 0; i < n; i++) {
-				drop_entry(w, be64_get(entries[i]));
-				entries[i] = be64_put(entry);
+				drop_entry(w, entry_get(q, entries, i));
+				entry_put(q, entries, i, entry,
+					  below ? SUBCLUSTERS_ZERO : 0);
 			}
 		}
 		left -= n;
@@ -362,14 +395,14 @@ int qcow2_edit(struct qi_node *n, struct qi_writer **out, struct qi_error *e)
 	struct editor *w;
 	int ret;
 
-	if (q->l2_entry_size != sizeof(be64) || q->h.crypt_method)
+	if (q->h.crypt_method)
 		return qi_fail(e, ENOTSUP,
-			       "cannot write data into '%s': it has "
-			       "%s, which is only read",
-			       n->file->path,
-			       q->h.crypt_method ? "encryption" :
-						   "extended L2 entries");
+			       "the data of '%s' is encrypted; writing it is "
+			       "not supported",
+			       n->file->path);
 	ret = qcow2_refcounts_open(q, e);
+	if (!ret)
+		ret = qcow2_open_data(q, e);
 	if (!ret)
 		ret = qcow2_l1_load(q, e);
 	if (ret)
@@ -383,7 +416,7 @@ int qcow2_edit(struct qi_node *n, struct qi_writer **out, struct qi_error *e)
 	qcow2_cache_free(q->l2);
 	q->l2 = cache;
 	w->base = (struct qi_writer){ .ops = &edit_ops,
-				      .file = q->file,
+				      .file = n->data,
 				      .size = q->h.size,
 				      .unit = q->cluster_size,
 				      .writes_in_turn = true };
