@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 /*
- * snapshot.c - qimg snapshot: layers of a drive
+ * snapshot.c - qimg snapshot: layers of a drive, and what one image keeps
  */
 #include <stdio.h>
 
 #include "cmd/common/command.h"
 #include "cmd/common/image.h"
+#include "cmd/common/internal.h"
 #include "cmd/common/json.h"
 #include "cmd/common/print.h"
 
@@ -92,9 +93,87 @@ static const struct qi_command create = {
 	.run = run_create,
 };
 
+/* ---------------------------------------- internal, as with qemu-img */
+
+static struct {
+	const char *format, *apply, *create, *delete;
+	bool list, share, quiet;
+	int wait;
+} in;
+
+static const struct qi_option internal_options[] = {
+	QI_OPT_FLAG("list", 'l', &in.list, "list the image's own snapshots"),
+	QI_OPT_TEXT("create", 'c', "NAME", &in.create, QI_COMPLETE_NONE,
+		    "make one"),
+	QI_OPT_TEXT("apply", 'a', "NAME", &in.apply, QI_COMPLETE_NONE,
+		    "go back to one; enabled bitmaps get what that changes"),
+	QI_OPT_TEXT("delete", 'd', "NAME", &in.delete, QI_COMPLETE_NONE,
+		    "remove one"),
+	QI_OPT_TEXT("format", 'f', "FORMAT", &in.format, QI_COMPLETE_FORMAT,
+		    "format of the image, not probed"),
+	QI_OPT_FLAG("force-share", 'U', &in.share,
+		    "read although another process may write"),
+	QI_OPT_QUIET(&in.quiet),
+	QI_OPT_WAIT(&in.wait),
+	QI_OPTION_END,
+};
+
+static int list_internal(struct qi_node *n, struct qi_error *e)
+{
+	struct qi_internal_snapshot *all;
+	size_t count;
+	int ret = qi_internal_snapshots(n, &all, &count, e);
+
+	if (ret)
+		return ret;
+	qi_internal_print(all, count);
+	qi_internal_snapshots_free(all, count);
+	return 0;
+}
+
+static int run_internal(int argc, char **argv)
+{
+	QI_AUTO_GRAPH struct qi_graph *g = qi_new_graph();
+	struct qi_open how = { .format = in.format, .no_backing = true };
+	int verbs = !!in.create + !!in.apply + !!in.delete + in.list;
+	struct qi_error e = { "" };
+	struct qi_node *n;
+	int ret;
+
+	if (verbs > 1)
+		return qi_usage("snapshot: only one of -l, -a, -c, -d");
+	if (argc < 1)
+		return qi_usage("snapshot: expecting one image file name");
+	in.list |= !verbs;
+	how.access = in.list ? QI_ACCESS_READ : QI_ACCESS_WRITE;
+	how.force_share = in.share;
+	ret = qi_open_image(g, argv[0], &how, in.wait, &n, &e);
+	if (ret >= 0 && in.list)
+		ret = list_internal(n, &e);
+	else if (ret >= 0)
+		ret = qi_internal_snapshot_edit(n,
+						in.create ? QI_INTERNAL_CREATE :
+						in.apply  ? QI_INTERNAL_APPLY :
+							    QI_INTERNAL_DELETE,
+						in.create ? in.create :
+						in.apply  ? in.apply :
+							    in.delete,
+						&e);
+	return ret < 0 ? qi_report_as(ret, &e, QI_EXIT_FAILED) : QI_EXIT_OK;
+}
+
 const struct qi_command qi_command_snapshot = {
 	.name = "snapshot",
-	.summary = "work with the layers of a drive",
-	.synopsis = QI_LINES("SUBCOMMAND [OPTION]... [ARGUMENT]..."),
+	.summary = "work with the layers of a drive, or with the snapshots "
+		   "inside an image",
+	.synopsis = QI_LINES("create --drive PATH [--overlay PATH] "
+			     "[OPTION]... [TAG]",
+			     "[-l | -a NAME | -c NAME | -d NAME] [OPTION]... "
+			     "IMAGE"),
+	.options = internal_options,
 	.subcommands = (const struct qi_command *const[]){ &create, NULL },
+	.max_args = 1,
+	.complete = QI_COMPLETE_FILE,
+	.is_qemu_img = true,
+	.run = run_internal,
 };

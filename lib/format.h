@@ -80,6 +80,15 @@ struct qi_bitmap_ops {
 		      struct qi_error *e);
 };
 
+struct qi_snapshot_ops {
+	int (*list)(struct qi_node *n, struct qi_internal_snapshot **out,
+		    size_t *count, struct qi_error *e);
+	int (*create)(struct qi_node *n, const char *name, struct qi_error *e);
+	/* which: an index into the list. */
+	int (*apply)(struct qi_node *n, size_t which, struct qi_error *e);
+	int (*remove)(struct qi_node *n, size_t which, struct qi_error *e);
+};
+
 /* Everything about a new image but its data. */
 struct qi_image_spec {
 	uint64_t size;
@@ -122,7 +131,8 @@ struct qi_format {
 	int (*grow)(struct qi_node *n, uint64_t size, struct qi_error *e);
 	/* Why the image must not be written, or 0. NULL: it may. */
 	int (*can_write)(struct qi_node *n, struct qi_error *e);
-	const struct qi_bitmap_ops *bitmaps; /* NULL: cannot hold any */
+	const struct qi_bitmap_ops *bitmaps;	 /* NULL: cannot hold any */
+	const struct qi_snapshot_ops *snapshots; /* NULL: the same */
 };
 
 /* Filled by the build: all formats, raw last, NULL at the end. */

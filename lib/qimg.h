@@ -409,6 +409,33 @@ struct qi_check {
 int qi_check_image(struct qi_node *n, struct qi_check *check,
 		   struct qi_error *e);
 
+/* -------------------------------------------------- internal snapshots */
+
+/* Kept inside one image (qcow2), as by qemu-img snapshot. */
+struct qi_internal_snapshot {
+	char *id;
+	char *name;
+	uint64_t disk_size;
+	uint64_t vm_state_size;
+	uint64_t vm_clock_nsec;
+	uint64_t icount;
+	uint32_t date_sec; /* since the epoch */
+	uint32_t date_nsec;
+};
+/* In stored order. Free with qi_internal_snapshots_free(). */
+int qi_internal_snapshots(struct qi_node *n, struct qi_internal_snapshot **out,
+			  size_t *count, struct qi_error *e);
+void qi_internal_snapshots_free(struct qi_internal_snapshot *all, size_t count);
+
+enum qi_internal_verb {
+	QI_INTERNAL_CREATE,
+	QI_INTERNAL_APPLY, /* enabled bitmaps get what it changes */
+	QI_INTERNAL_DELETE,
+};
+/* name: that of the new one, else name or id of one that is there. */
+int qi_internal_snapshot_edit(struct qi_node *n, enum qi_internal_verb verb,
+			      const char *name, struct qi_error *e);
+
 /* ------------------------------------------------- snapshots and commit */
 
 struct qi_snapshot {

@@ -102,10 +102,13 @@ static int flatten(struct qi_scan *s, uint64_t off, uint64_t len,
 		int ret;
 
 		if (off >= w->node->facts.size) {
-			/* A shorter layer reads as zero past its end. */
-			*out = (struct qi_extent){
-				off, len, QI_NO_OFFSET, QI_EXT_ZERO, i, NULL
-			};
+			/*
+			 * A shorter layer reads as zero past its end. The one
+			 * above counts as its place, as in qemu-img map.
+			 */
+			*out = (struct qi_extent){ off,		  len,
+						   QI_NO_OFFSET,  QI_EXT_ZERO,
+						   i ? i - 1 : 0, NULL };
 			return 0;
 		}
 		ret = window_at(w, off, qi_min(len, w->node->facts.size - off),

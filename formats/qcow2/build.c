@@ -441,8 +441,10 @@ static int start(struct builder *b, struct qi_file *file, struct qi_error *e)
 				      .starts_zero = !h->backing_name,
 				      .codec = h->codec };
 	take_clusters(b, 1);
-	h->l1_offset = take_clusters(
-		b, qi_max(qi_div_up(entries * sizeof(be64), b->base.unit), 1));
+	/* A disk of no size has no table. */
+	if (entries)
+		h->l1_offset = take_clusters(
+			b, qi_div_up(entries * sizeof(be64), b->base.unit));
 	b->l2_index = QI_NO_OFFSET;
 	b->l1 = calloc(entries + 1, sizeof(be64));
 	b->l2 = qi_alloc_aligned(b->base.unit);

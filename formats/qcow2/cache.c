@@ -124,15 +124,19 @@ int qcow2_cache_get_new(struct qcow2_cache *c, uint64_t off, uint8_t **data,
 
 void qcow2_cache_dirty(struct qcow2_cache *c, const uint8_t *data)
 {
-	for (unsigned i = 0; i < c->count; i++) {
-		struct slice *s = &c->slice[i];
+	/* Nearly always it is the slice that was asked for last. */
+	struct slice *s = &c->slice[c->last];
 
-		if (s->data != data)
-			continue;
-		c->dirty += !s->dirty;
-		s->dirty = true;
-		return;
-	}
+	for (unsigned i = 0; s->data != data && i < c->count; i++)
+		s = &c->slice[i];
+	c->dirty += !s->dirty;
+	s->dirty = true;
+}
+
+void qcow2_cache_forget(struct qcow2_cache *c)
+{
+	for (unsigned i = 0; i < c->count; i++)
+		c->slice[i].off = QI_NO_OFFSET;
 }
 
 bool qcow2_cache_is_filled(const struct qcow2_cache *c)

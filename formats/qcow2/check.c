@@ -12,15 +12,24 @@
 
 #include "formats/qcow2/qcow2.h"
 
-#define WINDOW_CLUSTERS (4u << 20)
+/* Memory of a window: 2 or 4 bytes, and a bit, for each cluster. */
+#define WINDOW_NARROW (16u << 20)
+#define WINDOW_WIDE (8u << 20)
 
 struct checker {
 	struct qcow2 *q;
 	struct qi_check *out;
 	uint64_t first, end; /* clusters of this window */
-	uint32_t *counted;   /* references to each, and */
-	uint32_t *stored;    /* its refcount on disk, saturated */
-	bool is_first;	     /* window: report what is not about refcounts */
+	/*
+	 * Refcount on disk less references found, for each: 16 bits do, modulo
+	 * 2^16, where refcounts have no more.
+	 */
+	uint16_t *narrow;
+	uint32_t *wide;
+	uint64_t *is_one; /* bits: refcount on disk is 1 */
+	const be64 *reftable;
+	uint64_t entries; /* of it */
+	bool is_first;	  /* window: report what is not about refcounts */
 	uint64_t messages;
 	uint64_t last_used;
 	uint8_t *table; /* one L2 table */
@@ -62,14 +71,28 @@ static void count(struct checker *c, uint64_t off, uint64_t len)
 		c->out->corruptions++;
 		return;
 	}
-	for (i = qi_max(off >> bits, c->first); i <= last && i < c->end; i++)
-		if (c->counted[i - c->first] < UINT32_MAX)
-			c->counted[i - c->first]++;
+	c->last_used = qi_max(c->last_used, last);
+	for (i = qi_max(off >> bits, c->first); i <= last && i < c->end; i++) {
+		if (c->narrow)
+			c->narrow[i - c->first]--;
+		else
+			c->wide[i - c->first]--;
+	}
 }
 
-static uint64_t stored_refcount(const struct checker *c, uint64_t off)
+/* The same for one whole cluster, which nearly all references are. */
+static inline void count_cluster(struct checker *c, uint64_t off)
 {
-	return c->stored[(off >> c->q->h.cluster_bits) - c->first];
+	uint64_t cluster = off >> c->q->h.cluster_bits;
+	uint64_t i = cluster - c->first;
+
+	if (!c->narrow || i >= c->end - c->first || off >= c->q->file->size) {
+		count(c, off, c->q->cluster_size);
+		return;
+	}
+	c->narrow[i]--;
+	if (cluster > c->last_used)
+		c->last_used = cluster;
 }
 
 static bool in_window(const struct checker *c, uint64_t off)
@@ -79,13 +102,47 @@ static bool in_window(const struct checker *c, uint64_t off)
 	return i >= c->first && i < c->end;
 }
 
-static void bad_copied(struct checker *c, const char *what, uint64_t entry,
-		       uint64_t off)
+static bool is_one(const struct checker *c, uint64_t off)
 {
-	say(c, "ERROR OFLAG_COPIED %s cluster: entry=%llx refcount=%llu", what,
-	    (unsigned long long)entry,
-	    (unsigned long long)stored_refcount(c, off));
+	uint64_t i = (off >> c->q->h.cluster_bits) - c->first;
+
+	return c->is_one[i / 64] >> (i % 64) & 1;
+}
+
+/* log2 of the refcounts in one block. */
+static unsigned block_bits(const struct qcow2 *q)
+{
+	return q->h.cluster_bits + 3 - q->h.refcount_order;
+}
+
+/* Read one refcount again, for a message. */
+static uint64_t stored_refcount(const struct checker *c, uint64_t cluster)
+{
+	unsigned order = c->q->h.refcount_order;
+	uint64_t i = cluster >> block_bits(c->q);
+	uint64_t in = cluster & ((1ull << block_bits(c->q)) - 1);
+	uint64_t bit = in << order, block;
+	uint8_t part[16] = { 0 };
+
+	block = i < c->entries ? be64_get(c->reftable[i]) & ~511ull : 0;
+	if (!block || qi_file_read_some(c->q->file, block + bit / 64 * 8,
+					sizeof(part), part, NULL) < 0)
+		return 0;
+	return qcow2_refcount_load(part, (bit % 64) >> order, order);
+}
+
+static void check_copied(struct checker *c, const char *what, uint64_t entry,
+			 uint64_t off)
+{
+	if (!in_window(c, off) || is_one(c, off) == !!(entry & QCOW2_COPIED))
+		return;
 	c->out->corruptions++;
+	if (c->messages < QI_CHECK_MESSAGES)
+		say(c,
+		    "ERROR OFLAG_COPIED %s cluster: entry=%llx refcount=%llu",
+		    what, (unsigned long long)entry,
+		    (unsigned long long)stored_refcount(
+			    c, off >> c->q->h.cluster_bits));
 }
 
 /* ----------------------------------------------------------- guest data */
@@ -130,7 +187,7 @@ static void check_plain(struct checker *c, uint64_t entry, bool active,
 	}
 	/* Clusters of a data file have no refcounts. */
 	if (!qcow2_has_data_file(c->q))
-		count(c, host, c->q->cluster_size);
+		count_cluster(c, host);
 	if (!active)
 		return;
 	if (c->is_first) {
@@ -139,9 +196,8 @@ static void check_plain(struct checker *c, uint64_t entry, bool active,
 			c->out->fragmented_clusters++;
 		*expected = host + c->q->cluster_size;
 	}
-	if (!qcow2_has_data_file(c->q) && in_window(c, host) &&
-	    (stored_refcount(c, host) == 1) != !!(entry & QCOW2_COPIED))
-		bad_copied(c, "data", entry, host);
+	if (!qcow2_has_data_file(c->q))
+		check_copied(c, "data", entry, host);
 }
 
 static void check_subclusters(struct checker *c, uint64_t entry, const be64 *p)
@@ -208,10 +264,8 @@ static int check_l1(struct checker *c, uint64_t off, uint32_t size, bool active,
 			continue;
 		}
 		check_l2(c, active);
-		if (active && in_window(c, table) &&
-		    (stored_refcount(c, table) == 1) !=
-			    !!(entry & QCOW2_COPIED))
-			bad_copied(c, "L2", entry, table);
+		if (active)
+			check_copied(c, "L2", entry, table);
 	}
 	return 0;
 }
@@ -278,21 +332,41 @@ static void check_crypto(struct checker *c)
 	count(c, be64_get(place[0]), be64_get(place[1]));
 }
 
-/* Refcount blocks are counted, and their values for the window taken. */
-static int load_refcounts(struct checker *c, const be64 *table,
-			  uint64_t entries, struct qi_error *e)
+/* Take the values of one refcount block that lie in the window. */
+static void take_block(struct checker *c, uint64_t at, uint64_t from,
+		       uint64_t to)
+{
+	unsigned order = c->q->h.refcount_order;
+
+	for (uint64_t j = from; j < to; j++) {
+		uint64_t value = qcow2_refcount_load(c->table, j - at, order);
+		uint64_t i = j - c->first;
+
+		if (!value)
+			continue;
+		c->last_used = qi_max(c->last_used, j);
+		if (value == 1)
+			c->is_one[i / 64] |= 1ull << (i % 64);
+		if (c->narrow)
+			c->narrow[i] = (uint16_t)(c->narrow[i] + value);
+		else
+			c->wide[i] += (uint32_t)qi_min(value, INT32_MAX);
+	}
+}
+
+static int load_refcounts(struct checker *c, struct qi_error *e)
 {
 	struct qcow2 *q = c->q;
-	unsigned bits = q->h.cluster_bits + 3 - q->h.refcount_order;
+	unsigned bits = block_bits(q);
 
-	for (uint64_t i = 0; i < entries; i++) {
-		uint64_t block = be64_get(table[i]) & ~511ull;
-		uint64_t at = i << bits, from, to;
+	for (uint64_t i = 0; i < c->entries; i++) {
+		uint64_t block = be64_get(c->reftable[i]) & ~511ull;
+		uint64_t from, to;
 
 		if (!block)
 			continue;
 		count(c, block, q->cluster_size);
-		from = qi_max(at, c->first);
+		from = qi_max(i << bits, c->first);
 		to = qi_min((i + 1) << bits, c->end);
 		if (from >= to)
 			continue;
@@ -306,47 +380,62 @@ static int load_refcounts(struct checker *c, const be64 *table,
 			c->out->corruptions++;
 			continue;
 		}
-		for (uint64_t j = from; j < to; j++)
-			c->stored[j - c->first] = (uint32_t)qi_min(
-				qcow2_refcount_load(c->table, j - at,
-						    q->h.refcount_order),
-				UINT32_MAX);
+		take_block(c, i << bits, from, to);
 		if (qi_interrupted(e))
 			return -EINTR;
 	}
 	return 0;
 }
 
+static void report(struct checker *c, uint64_t cluster, int32_t excess)
+{
+	uint64_t stored;
+
+	if (excess < 0)
+		c->out->corruptions++;
+	else
+		c->out->leaks++;
+	if (c->messages >= QI_CHECK_MESSAGES)
+		return;
+	stored = stored_refcount(c, cluster);
+	say(c, "%s cluster %llu refcount=%llu reference=%lld",
+	    excess < 0 ? "ERROR" : "Leaked", (unsigned long long)cluster,
+	    (unsigned long long)stored, (long long)stored - excess);
+}
+
 static void compare(struct checker *c)
 {
-	for (uint64_t i = c->first; i < c->end; i++) {
-		uint32_t stored = c->stored[i - c->first];
-		uint32_t counted = c->counted[i - c->first];
+	uint64_t n = c->end - c->first;
 
-		if (stored || counted)
-			c->last_used = i;
-		if (stored == counted)
-			continue;
-		say(c, "%s cluster %llu refcount=%u reference=%u",
-		    stored < counted ? "ERROR" : "Leaked",
-		    (unsigned long long)i, stored, counted);
-		if (stored < counted)
-			c->out->corruptions++;
-		else
-			c->out->leaks++;
+	for (uint64_t i = 0; i < n; i++) {
+		int32_t excess;
+
+		/* Nearly always all of a piece is as it should be. */
+		while (c->narrow && i % 256 == 0 && i + 256 <= n &&
+		       qi_is_zero(&c->narrow[i], 512))
+			i += 256;
+		if (i == n)
+			break;
+		excess = c->narrow ? (int16_t)c->narrow[i] :
+				     (int32_t)c->wide[i];
+
+		if (excess)
+			report(c, c->first + i, excess);
 	}
 }
 
-static int check_window(struct checker *c, const be64 *table, uint64_t entries,
-			struct qi_error *e)
+static int check_window(struct checker *c, struct qi_error *e)
 {
 	struct qcow2 *q = c->q;
 	size_t n = (size_t)(c->end - c->first);
 	int ret;
 
-	memset(c->counted, 0, n * sizeof(*c->counted));
-	memset(c->stored, 0, n * sizeof(*c->stored));
-	ret = load_refcounts(c, table, entries, e);
+	memset(c->is_one, 0, n / 8 + 8);
+	if (c->narrow)
+		memset(c->narrow, 0, n * sizeof(*c->narrow));
+	else
+		memset(c->wide, 0, n * sizeof(*c->wide));
+	ret = load_refcounts(c, e);
 	count(c, 0, q->cluster_size);
 	count(c, q->h.reftable_offset,
 	      (uint64_t)q->h.reftable_clusters * q->cluster_size);
@@ -362,16 +451,45 @@ static int check_window(struct checker *c, const be64 *table, uint64_t entries,
 }
 
 /* One past the last cluster that the file or a refcount block speaks of. */
-static uint64_t cluster_count(const struct qcow2 *q, const be64 *table,
-			      uint64_t entries)
+static uint64_t cluster_count(const struct checker *c)
 {
-	unsigned bits = q->h.cluster_bits + 3 - q->h.refcount_order;
-	uint64_t n = qcow2_clusters(q, q->file->size);
+	unsigned bits = block_bits(c->q);
+	uint64_t n = qcow2_clusters(c->q, c->q->file->size);
+	uint64_t entries = c->entries;
 
-	while (entries && !(be64_get(table[entries - 1]) & ~511ull))
+	while (entries && !(be64_get(c->reftable[entries - 1]) & ~511ull))
 		entries--;
 	/* Blocks far past the end of the file are damage, not clusters. */
 	return qi_max(n, qi_min(entries << bits, n + (1ull << bits)));
+}
+
+static int check_all(struct checker *c, struct qi_error *e)
+{
+	bool is_wide = c->q->h.refcount_order > 4;
+	uint64_t window = is_wide ? WINDOW_WIDE : WINDOW_NARROW;
+	uint64_t total = cluster_count(c);
+	size_t n = (size_t)qi_min(total, window) + 1;
+	int ret = 0;
+
+	c->table = malloc(c->q->cluster_size);
+	c->is_one = malloc(n / 8 + 16);
+	if (is_wide)
+		c->wide = malloc(n * sizeof(*c->wide));
+	else
+		c->narrow = malloc(n * sizeof(*c->narrow));
+	if (!c->table || !c->is_one || (!c->wide && !c->narrow))
+		ret = qi_no_memory(e);
+	while (!ret && c->first < total) {
+		c->end = qi_min(c->first + window, total);
+		ret = check_window(c, e);
+		c->first = c->end;
+		c->is_first = false;
+	}
+	free(c->table);
+	free(c->is_one);
+	free(c->wide);
+	free(c->narrow);
+	return ret;
 }
 
 int qcow2_check(struct qi_node *node, struct qi_check *check,
@@ -380,31 +498,18 @@ int qcow2_check(struct qi_node *node, struct qi_check *check,
 	struct qcow2 *q = qcow2_of(node);
 	uint64_t bytes = (uint64_t)q->h.reftable_clusters * q->cluster_size;
 	QI_AUTOFREE be64 *table = malloc(bytes);
-	struct checker c = { .q = q, .out = check, .is_first = true };
-	uint64_t total;
+	struct checker c = { .q = q,
+			     .out = check,
+			     .is_first = true,
+			     .reftable = table,
+			     .entries = bytes / sizeof(be64) };
 	int ret = table ? qi_file_read(q->file, q->h.reftable_offset, bytes,
 				       table, e) :
 			  qi_no_memory(e);
 
-	if (ret)
-		return ret;
-	total = cluster_count(q, table, bytes / sizeof(be64));
 	check->total_clusters = qcow2_clusters(q, q->h.size);
-	c.table = malloc(q->cluster_size);
-	c.counted =
-		calloc(qi_min(total, WINDOW_CLUSTERS) + 1, sizeof(uint32_t));
-	c.stored = calloc(qi_min(total, WINDOW_CLUSTERS) + 1, sizeof(uint32_t));
-	if (!c.table || !c.counted || !c.stored)
-		ret = qi_no_memory(e);
-	while (!ret && c.first < total) {
-		c.end = qi_min(c.first + WINDOW_CLUSTERS, total);
-		ret = check_window(&c, table, bytes / sizeof(be64), e);
-		c.first = c.end;
-		c.is_first = false;
-	}
+	if (!ret)
+		ret = check_all(&c, e);
 	check->image_end = (c.last_used + 1) << q->h.cluster_bits;
-	free(c.table);
-	free(c.counted);
-	free(c.stored);
 	return ret;
 }

@@ -160,13 +160,15 @@ static int add_entry(struct qcow2 *q, struct list *l, uint64_t off,
 					 "allocated",
 					 e);
 		ret = (uint32_t)bits ? check_host(q, off, host, e) : 0;
-		return ret ? ret : add_subclusters(q, l, off,
-						   mapped ? host : QI_NO_OFFSET,
-						   bits);
+		return ret ? ret :
+			     add_subclusters(q, l, off,
+					     mapped ? host : QI_NO_OFFSET,
+					     bits);
 	}
 	if (entry & QCOW2_ZERO && q->h.version >= 3)
 		return add_run(l, off, q->cluster_size,
-			       mapped ? host : QI_NO_OFFSET, flags | QI_EXT_ZERO);
+			       mapped ? host : QI_NO_OFFSET,
+			       flags | QI_EXT_ZERO);
 	if (!mapped)
 		return add_run(l, off, q->cluster_size, QI_NO_OFFSET, 0);
 	ret = check_host(q, off, host, e);

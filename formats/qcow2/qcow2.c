@@ -72,7 +72,8 @@ int qcow2_open_data(struct qcow2 *q, struct qi_error *e)
 	if (!name)
 		return qi_fail(e, ENOTSUP,
 			       "'%s' keeps its data in another file, but does "
-			       "not say in which", q->file->path);
+			       "not say in which",
+			       q->file->path);
 	dir = qi_path_folder(q->file->path);
 	path = dir ? qi_path_join(dir, name) : NULL;
 	if (!path)
@@ -210,4 +211,5 @@ const struct qi_format qi_format_qcow2 = {
 	.grow = qcow2_grow,
 	.can_write = qcow2_can_write,
 	.bitmaps = &qcow2_bitmap_ops,
+	.snapshots = &qcow2_snapshot_ops,
 };

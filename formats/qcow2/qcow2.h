@@ -142,6 +142,8 @@ void qcow2_cache_dirty(struct qcow2_cache *c, const uint8_t *data);
 /* Is more than half of it dirty? Then flush before the next change. */
 bool qcow2_cache_is_filled(const struct qcow2_cache *c);
 int qcow2_cache_write(struct qcow2_cache *c, struct qi_error *e);
+/* The tables were changed on disk behind the cache; nothing may be dirty. */
+void qcow2_cache_forget(struct qcow2_cache *c);
 size_t qcow2_cache_slice_size(const struct qcow2_cache *c);
 
 /* --------------------------------------------------------------- l2.c */
@@ -171,7 +173,10 @@ int qcow2_refcount_get(struct qcow2 *q, uint64_t cluster, uint64_t *out,
 /* count adjacent free clusters, refcount now 1; in memory until _write. */
 int qcow2_alloc(struct qcow2 *q, uint64_t count, uint64_t *host_off,
 		struct qi_error *e);
-/* Lower the refcount of each cluster that [host_off, host_off + len) touches */
+/* Raise (1) or lower (-1) the refcount of each cluster that is touched. */
+int qcow2_refcount_add(struct qcow2 *q, uint64_t host_off, uint64_t len,
+		       int delta, struct qi_error *e);
+/* The same with -1. */
 int qcow2_free(struct qcow2 *q, uint64_t host_off, uint64_t len,
 	       struct qi_error *e);
 /* Write what changed; no sync. Safe at any time. */
@@ -212,14 +217,14 @@ int qcow2_bitmaps_update(struct qcow2 *q,
 extern const struct qi_bitmap_ops qcow2_bitmap_ops;
 int qcow2_check(struct qi_node *n, struct qi_check *check, struct qi_error *e);
 
-/* --------------------------------------------------------- snapshot.c */
+/* ------------------------------------ snapshot.c and snapshot-edit.c */
 
-/* What check and details want to know of an internal snapshot. */
+/* An entry of the snapshot table, and where its bytes are in there. */
 struct qcow2_snapshot {
+	struct qi_internal_snapshot facts;
 	uint64_t l1_offset;
 	uint32_t l1_size;
-	uint64_t disk_size;
-	char *id, *name;
+	uint64_t pos, len;
 };
 struct qcow2_snapshots {
 	size_t count;
@@ -229,5 +234,25 @@ struct qcow2_snapshots {
 int qcow2_snapshots_read(struct qcow2 *q, struct qcow2_snapshots *out,
 			 struct qi_error *e);
 void qcow2_snapshots_free(struct qcow2_snapshots *s);
+extern const struct qi_snapshot_ops qcow2_snapshot_ops;
+
+/* ------------------------------------------------------------ share.c */
+
+/*
+ * Raise or lower by one the refcount of all that an L1 table reaches: L2
+ * tables, clusters, packed clusters. On failure what was done is undone.
+ */
+int qcow2_share(struct qcow2 *q, const be64 *l1, uint32_t entries, int delta,
+		struct qi_error *e);
+/*
+ * Make the copied flags say what the refcounts say: in the L2 tables of l1 on
+ * disk, and in l1 itself, which the caller writes if *changed.
+ */
+int qcow2_update_copied(struct qcow2 *q, be64 *l1, uint32_t entries,
+			bool *changed, struct qi_error *e);
+/* Guest ranges that two L1 tables map differently; takes neither over. */
+int qcow2_ranges_differing(struct qi_ranges **out, struct qcow2 *q,
+			   const be64 *a, uint32_t a_entries, const be64 *b,
+			   uint32_t b_entries);
 
 #endif

@@ -173,6 +173,18 @@ int qcow2_refcount_get(struct qcow2 *q, uint64_t cluster, uint64_t *out,
 	return ret;
 }
 
+/* Change a value in a slice of the cache. */
+static int store(struct qcow2 *q, uint8_t *data, uint64_t index, uint64_t value,
+		 struct qi_error *e)
+{
+	qcow2_refcount_store(data, index, q->h.refcount_order, value);
+	qcow2_cache_dirty(q->refcounts->blocks, data);
+	/* Too high on disk is a leak, and it is lowered only when it may be. */
+	if (qcow2_cache_is_filled(q->refcounts->blocks))
+		return qcow2_refcounts_write(q, e);
+	return 0;
+}
+
 static int set(struct qcow2 *q, uint64_t cluster, uint64_t value,
 	       struct qi_error *e)
 {
@@ -185,12 +197,7 @@ static int set(struct qcow2 *q, uint64_t cluster, uint64_t value,
 	if (!data)
 		return qcow2_damaged(q, e, "cluster %llu has no refcount block",
 				     (unsigned long long)cluster);
-	qcow2_refcount_store(data, index, q->h.refcount_order, value);
-	qcow2_cache_dirty(q->refcounts->blocks, data);
-	/* Too high on disk is a leak, and it is lowered only when it may be. */
-	if (qcow2_cache_is_filled(q->refcounts->blocks))
-		return qcow2_refcounts_write(q, e);
-	return 0;
+	return store(q, data, index, value, e);
 }
 
 /* --------------------------------------------------------------- growing */
@@ -349,28 +356,36 @@ static int take(struct qcow2 *q, uint64_t first, uint64_t count,
 	return ret;
 }
 
+/* Clusters with refcount 0 at the end of [.., *cluster), from a slice on. */
+static int extend_run(struct qcow2 *q, uint64_t *cluster, uint64_t *run,
+		      uint64_t count, struct qi_error *e)
+{
+	unsigned order = q->h.refcount_order;
+	uint64_t slice_end, index;
+	uint8_t *data;
+	int ret = find_slice(q, *cluster, &data, &index, e);
+
+	if (ret || !data)
+		return ret ? ret : add_block(q, *cluster, e);
+	slice_end =
+		((uint64_t)qcow2_cache_slice_size(q->refcounts->blocks) << 3) >>
+		order;
+	for (; index < slice_end && *run < count; index++, ++*cluster)
+		*run = qcow2_refcount_load(data, index, order) ? 0 : *run + 1;
+	return 0;
+}
+
 int qcow2_alloc(struct qcow2 *q, uint64_t count, uint64_t *host_off,
 		struct qi_error *e)
 {
 	struct qcow2_refcounts *r = q->refcounts;
 	uint64_t cluster = r->hint, run = 0;
-	int ret;
+	int ret = 0;
 
-	while (run < count) {
-		uint64_t refcount, block;
-
-		ret = block_of(q, cluster, &block, e);
-		if (!ret && !block) {
-			ret = add_block(q, cluster, e);
-			/* The block (and a new table) may sit right here. */
-		}
-		if (!ret)
-			ret = qcow2_refcount_get(q, cluster, &refcount, e);
-		if (ret)
-			return ret;
-		run = refcount ? 0 : run + 1;
-		cluster++;
-	}
+	while (run < count && !ret)
+		ret = extend_run(q, &cluster, &run, count, e);
+	if (ret)
+		return ret;
 	*host_off = (cluster - count) * q->cluster_size;
 	if (*host_off > QCOW2_OFFSET_MASK)
 		return qi_fail(e, EFBIG, "'%s' is too large", q->file->path);
@@ -381,27 +396,49 @@ int qcow2_alloc(struct qcow2 *q, uint64_t count, uint64_t *host_off,
 	return ret;
 }
 
-int qcow2_free(struct qcow2 *q, uint64_t host_off, uint64_t len,
-	       struct qi_error *e)
+static int add_one(struct qcow2 *q, uint64_t cluster, int delta,
+		   struct qi_error *e)
+{
+	struct qcow2_refcounts *r = q->refcounts;
+	unsigned order = q->h.refcount_order;
+	uint64_t index = 0, refcount = 0;
+	uint8_t *data;
+	int ret = find_slice(q, cluster, &data, &index, e);
+
+	if (ret)
+		return ret;
+	if (data)
+		refcount = qcow2_refcount_load(data, index, order);
+	if (!refcount)
+		return qcow2_damaged(q, e,
+				     "cluster %llu is in use but its refcount "
+				     "is 0",
+				     (unsigned long long)cluster);
+	if (delta > 0 && refcount == r->max)
+		return qi_fail(e, EFBIG,
+			       "refcounts of %u bits are too small for this "
+			       "in '%s'",
+			       1u << order, q->file->path);
+	if (delta < 0 && refcount == 1 && cluster < r->hint)
+		r->hint = cluster;
+	return store(q, data, index, delta > 0 ? refcount + 1 : refcount - 1,
+		     e);
+}
+
+int qcow2_refcount_add(struct qcow2 *q, uint64_t host_off, uint64_t len,
+		       int delta, struct qi_error *e)
 {
 	uint64_t first = host_off >> q->h.cluster_bits;
 	uint64_t last = (host_off + len - 1) >> q->h.cluster_bits;
+	int ret = 0;
 
-	for (uint64_t i = first; len && i <= last; i++) {
-		uint64_t refcount;
-		int ret = qcow2_refcount_get(q, i, &refcount, e);
+	for (uint64_t i = first; len && i <= last && !ret; i++)
+		ret = add_one(q, i, delta, e);
+	return ret;
+}
 
-		if (!ret && !refcount)
-			ret = qcow2_damaged(q, e,
-					    "cluster %llu is in use but "
-					    "its refcount is 0",
-					    (unsigned long long)i);
-		if (!ret)
-			ret = set(q, i, refcount - 1, e);
-		if (ret)
-			return ret;
-		if (refcount == 1 && i < q->refcounts->hint)
-			q->refcounts->hint = i;
-	}
-	return 0;
+int qcow2_free(struct qcow2 *q, uint64_t host_off, uint64_t len,
+	       struct qi_error *e)
+{
+	return qcow2_refcount_add(q, host_off, len, -1, e);
 }

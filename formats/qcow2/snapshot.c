@@ -7,8 +7,8 @@
 void qcow2_snapshots_free(struct qcow2_snapshots *s)
 {
 	for (size_t i = 0; i < s->count; i++) {
-		free(s->entries[i].id);
-		free(s->entries[i].name);
+		free(s->entries[i].facts.id);
+		free(s->entries[i].facts.name);
 	}
 	free(s->entries);
 	*s = (struct qcow2_snapshots){ 0 };
@@ -24,19 +24,44 @@ static int read_text(struct qcow2 *q, uint64_t off, size_t len, char **out,
 	return qi_file_read(q->file, off, len, *out, e);
 }
 
+/* The fields that are known of the extra data; it may be longer. */
+struct extra {
+	be64 vm_state_size;
+	be64 disk_size;
+	be64 icount;
+};
+
+static int read_extra(struct qcow2 *q, uint64_t off, uint32_t len,
+		      struct qi_internal_snapshot *f, struct qi_error *e)
+{
+	struct extra x = { .vm_state_size = be64_put(f->vm_state_size),
+			   .disk_size = be64_put(q->h.size) };
+	int ret = qi_file_read(q->file, off,
+			       qi_min(len, sizeof(x)) & ~(size_t)7, &x, e);
+
+	f->vm_state_size = be64_get(x.vm_state_size);
+	f->disk_size = be64_get(x.disk_size);
+	f->icount = be64_get(x.icount);
+	return ret;
+}
+
 static int read_one(struct qcow2 *q, uint64_t *off, struct qcow2_snapshot *s,
 		    struct qi_error *e)
 {
+	struct qi_internal_snapshot *f = &s->facts;
 	struct qcow2_disk_snapshot d;
 	uint64_t at = *off + sizeof(d);
 	uint32_t extra;
-	be64 sizes[2];
 	int ret = qi_file_read(q->file, *off, sizeof(d), &d, e);
 
 	if (ret)
 		return ret;
 	s->l1_offset = be64_get(d.l1_table_offset);
 	s->l1_size = be32_get(d.l1_size);
+	f->date_sec = be32_get(d.date_sec);
+	f->date_nsec = be32_get(d.date_nsec);
+	f->vm_clock_nsec = be64_get(d.vm_clock_nsec);
+	f->vm_state_size = be32_get(d.vm_state_size);
 	extra = be32_get(d.extra_data_size);
 	if (extra > QCOW2_MAX_SNAPSHOT_EXTRA ||
 	    (uint64_t)s->l1_size * sizeof(be64) > QCOW2_MAX_L1_BYTES ||
@@ -44,22 +69,20 @@ static int read_one(struct qcow2 *q, uint64_t *off, struct qcow2_snapshot *s,
 	    !qi_fits(s->l1_offset, (uint64_t)s->l1_size * sizeof(be64),
 		     q->file->size))
 		return qcow2_damaged(q, e,
-				     "the entry of an internal snapshot "
-				     "at %llu is not valid",
+				     "the entry of an internal snapshot at "
+				     "%llu is not valid",
 				     (unsigned long long)*off);
-	s->disk_size = q->h.size;
-	if (extra >= sizeof(sizes)) {
-		ret = qi_file_read(q->file, at, sizeof(sizes), sizes, e);
-		s->disk_size = be64_get(sizes[1]);
-	}
+	ret = read_extra(q, at, extra, f, e);
 	at += extra;
 	if (!ret)
-		ret = read_text(q, at, be16_get(d.id_size), &s->id, e);
+		ret = read_text(q, at, be16_get(d.id_size), &f->id, e);
 	at += be16_get(d.id_size);
 	if (!ret)
-		ret = read_text(q, at, be16_get(d.name_size), &s->name, e);
+		ret = read_text(q, at, be16_get(d.name_size), &f->name, e);
 	at += be16_get(d.name_size);
+	s->pos = *off - q->h.snapshots_offset;
 	*off = qi_round_up(at, 8);
+	s->len = *off - q->h.snapshots_offset - s->pos;
 	return ret;
 }
 

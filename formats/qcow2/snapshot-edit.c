@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * snapshot-edit.c - creating, applying and deleting internal snapshots
+ *
+ * Order of writes: new tables and raised refcounts; sync; one header write
+ * switches; sync; then refcounts are lowered, and copied flags set again. An
+ * end in between leaks clusters, or leaves flags that only cost a copy.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "formats/qcow2/qcow2.h"
+#include "lib/ranges.h"
+
+/* Extra data as current QEMU writes it. */
+struct new_entry {
+	struct qcow2_disk_snapshot head;
+	be64 vm_state_size;
+	be64 disk_size;
+	be64 icount;
+};
+_Static_assert(sizeof(struct new_entry) == 64, "snapshot with extra data");
+
+static int list(struct qi_node *n, struct qi_internal_snapshot **out,
+		size_t *count, struct qi_error *e)
+{
+	struct qcow2_snapshots all;
+	int ret = qcow2_snapshots_read(qcow2_of(n), &all, e);
+
+	if (ret)
+		return ret;
+	*out = calloc(all.count + 1, sizeof(**out));
+	if (!*out) {
+		qcow2_snapshots_free(&all);
+		return qi_no_memory(e);
+	}
+	/* The texts change hands. */
+	for (size_t i = 0; i < all.count; i++) {
+		(*out)[i] = all.entries[i].facts;
+		all.entries[i].facts.id = all.entries[i].facts.name = NULL;
+	}
+	*count = all.count;
+	qcow2_snapshots_free(&all);
+	return 0;
+}
+
+/* The table's bytes, with room for `more` after them. malloc'd. */
+static int read_table(struct qcow2 *q, const struct qcow2_snapshots *all,
+		      size_t more, uint8_t **out, struct qi_error *e)
+{
+	*out = calloc(1, all->bytes + more + q->cluster_size);
+	if (!*out)
+		return qi_no_memory(e);
+	return qi_file_read(q->file, q->h.snapshots_offset, all->bytes, *out,
+			    e);
+}
+
+static int alloc_and_write(struct qcow2 *q, const void *data, uint64_t bytes,
+			   uint64_t *off, struct qi_error *e)
+{
+	uint64_t padded = qi_round_up(bytes, q->cluster_size);
+	QI_AUTOFREE uint8_t *buf = calloc(1, padded + 1);
+	int ret;
+
+	*off = 0;
+	if (!bytes)
+		return 0;
+	if (!buf)
+		return qi_no_memory(e);
+	memcpy(buf, data, bytes);
+	ret = qcow2_alloc(q, padded / q->cluster_size, off, e);
+	return ret ? ret : qi_file_write(q->file, *off, padded, buf, e);
+}
+
+/* A table that was switched in; the old one goes. */
+static int switch_table(struct qcow2 *q, uint64_t off, uint32_t count,
+			uint64_t old_bytes, struct qi_error *e)
+{
+	uint64_t old = q->h.snapshots_offset;
+	int ret = qcow2_refcounts_write(q, e);
+
+	q->h.snapshots_offset = off;
+	q->h.snapshot_count = count;
+	/* Bits of features that we do not know must go before a write. */
+	q->h.autoclear &= QCOW2_AUTOCLEAR_BITMAPS | QCOW2_AUTOCLEAR_RAW_DATA;
+	if (!ret)
+		ret = qcow2_header_commit(q, e);
+	if (!ret && old_bytes)
+		ret = qcow2_free(q, old, old_bytes, e);
+	return ret;
+}
+
+/* Bring the copied flags of the active tables up to date with refcounts. */
+static int settle(struct qcow2 *q, struct qi_error *e)
+{
+	bool changed;
+	int ret = qcow2_refcounts_write(q, e);
+
+	if (!ret)
+		ret = qi_file_sync(q->file, e);
+	if (!ret)
+		ret = qcow2_l1_load(q, e);
+	if (!ret)
+		ret = qcow2_update_copied(q, q->l1, q->h.l1_size, &changed, e);
+	if (!ret && changed)
+		ret = qi_file_write(q->file, q->h.l1_offset,
+				    (size_t)q->h.l1_size * sizeof(be64), q->l1,
+				    e);
+	return ret ? ret : qi_file_sync(q->file, e);
+}
+
+/* ---------------------------------------------------------------- create */
+
+static unsigned long next_id(const struct qcow2_snapshots *all)
+{
+	unsigned long id, max = 0;
+
+	for (size_t i = 0; i < all->count; i++) {
+		id = strtoul(all->entries[i].facts.id, NULL, 10);
+		max = id > max ? id : max;
+	}
+	return max + 1;
+}
+
+static size_t put_entry(uint8_t *to, const struct qcow2 *q, uint64_t l1_offset,
+			const char *id, const char *name)
+{
+	size_t id_len = strlen(id), name_len = strlen(name);
+	struct timespec now;
+	struct new_entry n;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	n = (struct new_entry){
+		.head = { .l1_table_offset = be64_put(l1_offset),
+			  .l1_size = be32_put(q->h.l1_size),
+			  .id_size = be16_put((uint16_t)id_len),
+			  .name_size = be16_put((uint16_t)name_len),
+			  .date_sec = be32_put((uint32_t)now.tv_sec),
+			  .date_nsec = be32_put((uint32_t)now.tv_nsec),
+			  .extra_data_size = be32_put(
+				  sizeof(n) -
+				  sizeof(struct qcow2_disk_snapshot)) },
+		.disk_size = be64_put(q->h.size),
+	};
+	memcpy(to, &n, sizeof(n));
+	memcpy(to + sizeof(n), id, id_len);
+	memcpy(to + sizeof(n) + id_len, name, name_len);
+	return qi_round_up(sizeof(n) + id_len + name_len, 8);
+}
+
+static int check_create(struct qcow2 *q, const struct qcow2_snapshots *all,
+			const char *name, struct qi_error *e)
+{
+	size_t len = strlen(name);
+
+	if (qcow2_has_data_file(q))
+		return qi_fail(e, ENOTSUP,
+			       "'%s' keeps its data in another file, and can "
+			       "have no internal snapshots",
+			       q->file->path);
+	if (!len || len > 1023)
+		return qi_fail(e, EINVAL,
+			       "the name of a snapshot has 1 to 1023 bytes");
+	if (all->count >= QCOW2_MAX_SNAPSHOTS)
+		return qi_fail(e, EFBIG,
+			       "'%s' has %zu snapshots and can hold "
+			       "no more",
+			       q->file->path, all->count);
+	return 0;
+}
+
+/* The snapshot's own L1 table, and a snapshot table with one more entry. */
+static int write_new(struct qcow2 *q, const struct qcow2_snapshots *all,
+		     const char *name, uint64_t *off, struct qi_error *e)
+{
+	QI_AUTOFREE uint8_t *table = NULL;
+	uint64_t l1_off, len;
+	char id[24];
+	int ret =
+		read_table(q, all, sizeof(struct new_entry) + 2048, &table, e);
+
+	if (!ret)
+		ret = alloc_and_write(q, q->l1,
+				      (uint64_t)q->h.l1_size * sizeof(be64),
+				      &l1_off, e);
+	if (ret)
+		return ret;
+	snprintf(id, sizeof(id), "%lu", next_id(all));
+	len = all->bytes + put_entry(table + all->bytes, q, l1_off, id, name);
+	return alloc_and_write(q, table, len, off, e);
+}
+
+static int create_shared(struct qcow2 *q, const struct qcow2_snapshots *all,
+			 const char *name, struct qi_error *e)
+{
+	uint64_t off;
+	int ret = qcow2_share(q, q->l1, q->h.l1_size, 1, e);
+
+	if (ret)
+		return ret;
+	/* Nothing is written in place any more from here on. */
+	ret = settle(q, e);
+	if (!ret)
+		ret = write_new(q, all, name, &off, e);
+	if (ret) {
+		if (!qcow2_share(q, q->l1, q->h.l1_size, -1, NULL))
+			settle(q, NULL);
+		return ret;
+	}
+	return switch_table(q, off, (uint32_t)all->count + 1, all->bytes, e);
+}
+
+static int create(struct qi_node *n, const char *name, struct qi_error *e)
+{
+	struct qcow2 *q = qcow2_of(n);
+	struct qcow2_snapshots all;
+	int ret = qcow2_refcounts_open(q, e);
+
+	if (!ret)
+		ret = qcow2_l1_load(q, e);
+	if (!ret)
+		ret = qcow2_snapshots_read(q, &all, e);
+	if (ret)
+		return ret;
+	ret = check_create(q, &all, name, e);
+	if (!ret)
+		ret = create_shared(q, &all, name, e);
+	qcow2_snapshots_free(&all);
+	if (!ret)
+		ret = qcow2_refcounts_write(q, e);
+	return ret ? ret : qi_file_sync(q->file, e);
+}
+
+/* ---------------------------------------------------------------- delete */
+
+static int remove_one(struct qi_node *n, size_t which, struct qi_error *e)
+{
+	struct qcow2 *q = qcow2_of(n);
+	struct qcow2_snapshots all;
+	QI_AUTOFREE uint8_t *table = NULL;
+	QI_AUTOFREE be64 *l1 = NULL;
+	struct qcow2_snapshot *s;
+	uint64_t off, rest;
+	int ret = qcow2_refcounts_open(q, e);
+
+	if (!ret)
+		ret = qcow2_snapshots_read(q, &all, e);
+	if (ret)
+		return ret;
+	s = &all.entries[which];
+	ret = qcow2_l1_read(q, s->l1_offset, s->l1_size, &l1, e);
+	if (!ret)
+		ret = read_table(q, &all, 0, &table, e);
+	if (!ret) {
+		rest = all.bytes - s->pos - s->len;
+		memmove(table + s->pos, table + s->pos + s->len, rest);
+		ret = alloc_and_write(q, table, s->pos + rest, &off, e);
+	}
+	if (!ret)
+		ret = switch_table(q, off, (uint32_t)all.count - 1, all.bytes,
+				   e);
+	if (!ret)
+		ret = qcow2_share(q, l1, s->l1_size, -1, e);
+	if (!ret && s->l1_size)
+		ret = qcow2_free(q, s->l1_offset,
+				 (uint64_t)s->l1_size * sizeof(be64), e);
+	qcow2_snapshots_free(&all);
+	return ret ? ret : settle(q, e);
+}
+
+/* ----------------------------------------------------------------- apply */
+
+/* Old bits, and what the switch changes, for each bitmap that records. */
+static int marked(struct qcow2 *q, const struct qcow2_snapshot *s,
+		  const be64 *l1, struct qi_bitmap_change *changes,
+		  size_t *count)
+{
+	*count = 0;
+	for (size_t i = 0; i < q->bitmaps.count; i++) {
+		const struct qi_stored_bitmap *f = &q->bitmaps.facts[i];
+		struct qi_bitmap_change *c = &changes[*count];
+		struct qi_ranges *in[2];
+		int ret;
+
+		if (f->problem || !f->enabled)
+			continue;
+		ret = qi_ranges_bitmap(&in[0], q->node, i);
+		if (ret)
+			return ret;
+		ret = qcow2_ranges_differing(&in[1], q, q->l1, q->h.l1_size, l1,
+					     s->l1_size);
+		if (ret) {
+			qi_ranges_free(in[0]);
+			return ret;
+		}
+		ret = qi_ranges_union(&c->bits, in, 2);
+		if (ret)
+			return ret;
+		c->name = f->name;
+		c->enabled = true;
+		c->granularity_bits = f->granularity_bits;
+		++*count;
+	}
+	return 0;
+}
+
+/* Refcounts of what will be active, durable, and its flags right. */
+static int share_durably(struct qcow2 *q, be64 *l1, uint32_t entries,
+			 struct qi_error *e)
+{
+	bool changed;
+	int ret = qcow2_share(q, l1, entries, 1, e);
+
+	if (!ret)
+		ret = qcow2_refcounts_write(q, e);
+	if (!ret)
+		ret = qi_file_sync(q->file, e);
+	return ret ? ret : qcow2_update_copied(q, l1, entries, &changed, e);
+}
+
+/* A copy of the snapshot's L1 table becomes the active one. */
+static int switch_l1(struct qcow2 *q, const struct qcow2_snapshot *s, be64 *l1,
+		     struct qi_error *e)
+{
+	QI_AUTOFREE struct qi_bitmap_change *changes =
+		calloc(q->bitmaps.count + 1, sizeof(*changes));
+	struct qcow2_resize to = { .size = s->facts.disk_size,
+				   .l1_size = s->l1_size };
+	size_t count = 0;
+	int ret;
+
+	if (!changes)
+		return qi_no_memory(e);
+	ret = share_durably(q, l1, s->l1_size, e);
+	if (!ret)
+		ret = alloc_and_write(q, l1,
+				      (uint64_t)s->l1_size * sizeof(be64),
+				      &to.l1_offset, e);
+	if (!ret && marked(q, s, l1, changes, &count))
+		ret = qi_no_memory(e);
+	if (!ret)
+		ret = qcow2_bitmaps_update(q, changes, count, NULL, 0, &to, e);
+	for (size_t i = 0; i < count; i++)
+		qi_ranges_free(changes[i].bits);
+	return ret;
+}
+
+static int apply_entry(struct qcow2 *q, const struct qcow2_snapshot *s,
+		       struct qi_error *e)
+{
+	uint64_t old_off = q->h.l1_offset;
+	uint32_t old_size = q->h.l1_size;
+	QI_AUTOFREE be64 *l1 = NULL;
+	QI_AUTOFREE be64 *old = NULL;
+	uint64_t need = qcow2_l1_entries(q->h.cluster_bits, q->l2_bits,
+					 s->facts.disk_size);
+	int ret;
+
+	if (s->facts.disk_size > INT64_MAX || s->l1_size < need)
+		return qcow2_damaged(q, e,
+				     "internal snapshot '%s' has an L1 "
+				     "table that is too short",
+				     s->facts.name);
+	ret = qcow2_l1_read(q, s->l1_offset, s->l1_size, &l1, e);
+	if (!ret)
+		ret = switch_l1(q, s, l1, e);
+	if (ret)
+		return ret;
+	/* What was active is reachable by nothing but this copy now. */
+	old = q->l1;
+	q->l1 = NULL;
+	ret = qcow2_share(q, old, old_size, -1, e);
+	if (!ret && old_size)
+		ret = qcow2_free(q, old_off, (uint64_t)old_size * sizeof(be64),
+				 e);
+	return ret ? ret : settle(q, e);
+}
+
+static int apply(struct qi_node *n, size_t which, struct qi_error *e)
+{
+	struct qcow2 *q = qcow2_of(n);
+	struct qcow2_snapshots all;
+	int ret = qcow2_refcounts_open(q, e);
+
+	if (!ret)
+		ret = qcow2_l1_load(q, e);
+	if (!ret)
+		ret = qcow2_snapshots_read(q, &all, e);
+	if (ret)
+		return ret;
+	ret = apply_entry(q, &all.entries[which], e);
+	qcow2_snapshots_free(&all);
+	return ret;
+}
+
+const struct qi_snapshot_ops qcow2_snapshot_ops = {
+	.list = list,
+	.create = create,
+	.apply = apply,
+	.remove = remove_one,
+};

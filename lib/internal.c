@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/* internal.c - internal snapshots of one image */
+#include <errno.h>
+
+#include "lib/graph.h"
+
+void qi_internal_snapshots_free(struct qi_internal_snapshot *all, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		free(all[i].id);
+		free(all[i].name);
+	}
+	free(all);
+}
+
+int qi_internal_snapshots(struct qi_node *n, struct qi_internal_snapshot **out,
+			  size_t *count, struct qi_error *e)
+{
+	*out = NULL;
+	*count = 0;
+	return n->format->snapshots ?
+		       n->format->snapshots->list(n, out, count, e) :
+		       0;
+}
+
+/* A name goes before an id that looks the same. */
+static int find(const struct qi_internal_snapshot *all, size_t count,
+		const char *name, size_t *which)
+{
+	for (int by_id = 0; by_id < 2; by_id++)
+		for (size_t i = 0; i < count; i++)
+			if (!strcmp(by_id ? all[i].id : all[i].name, name)) {
+				*which = i;
+				return 0;
+			}
+	return -ENOENT;
+}
+
+int qi_internal_snapshot_edit(struct qi_node *n, enum qi_internal_verb verb,
+			      const char *name, struct qi_error *e)
+{
+	const struct qi_snapshot_ops *ops = n->format->snapshots;
+	struct qi_internal_snapshot *all;
+	size_t count, which = 0;
+	int ret;
+
+	if (!ops)
+		return qi_fail(e, ENOTSUP,
+			       "'%s' is in %s format, which has no internal "
+			       "snapshots",
+			       n->path, n->format->name);
+	ret = qi_node_check_writable(n, e);
+	if (ret)
+		return ret;
+	if (verb == QI_INTERNAL_CREATE)
+		return ops->create(n, name, e);
+	ret = ops->list(n, &all, &count, e);
+	if (ret)
+		return ret;
+	if (find(all, count, name, &which))
+		ret = qi_fail(e, ENOENT, "'%s' has no internal snapshot '%s'",
+			      n->path, name);
+	else if (verb == QI_INTERNAL_APPLY)
+		ret = ops->apply(n, which, e);
+	else
+		ret = ops->remove(n, which, e);
+	qi_internal_snapshots_free(all, count);
+	return ret;
+}
