@@ -5,8 +5,8 @@
 #   make [all]       the program and the library
 #   make check       build, then run all tests; T= chooses some of them
 #   make lint        formatter, static analysis, scripts, man pages
-#   make demo        a tour of the program on small images
-#   make bench       measurements, against qemu-img
+#   make demo        backups of a disk of real files, each point proved
+#   make bench       measurements
 #   make install     into DESTDIR/PREFIX; uninstall takes it away again
 #   make deps        install what building and testing need (needs root)
 #   make clean
@@ -207,7 +207,7 @@ installed := $(B)/qimg:bin/qimg:755 \
 	$(foreach p,$(wildcard man/*.1),$p:share/$(p:man/%=man/man1/%):644) \
 	$(foreach p,$(wildcard man/*.7),$p:share/$(p:man/%=man/man7/%):644) \
 	completions/qimg.bash:share/bash-completion/completions/qimg:644 \
-	completions/qimg.zsh:share/zsh/site-functions/_qimg:644 \
+	completions/_qimg:share/zsh/site-functions/_qimg:644 \
 	completions/qimg.fish:share/fish/vendor_completions.d/qimg.fish:644
 
 # `to` is where each goes, $1 what is done with source, destination and mode.

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cmd/common/command.h"
 #include "cmd/common/image.h"
@@ -115,6 +116,26 @@ static void print_backup(const struct qi_point *p, const struct qi_plan *plan)
 	}
 }
 
+static void add_step(struct qi_plan *plan, char *step)
+{
+	size_t bytes = (plan->count + 1) * sizeof(*plan->steps);
+
+	plan->steps = qi_xrealloc(plan->steps, bytes);
+	plan->steps[plan->count++] = step;
+}
+
+/* --dry-run where there is no repository yet that could plan. */
+static void plan_first(struct qi_plan *plan)
+{
+	add_step(plan, qi_xprintf("make the repository '%s'", opt.to));
+	for (size_t i = 0; i < opt.drives.count; i++)
+		add_step(plan, qi_xprintf("store all of drive '%s'",
+					  opt.drives.item[i]));
+	for (size_t i = 0; opt.bitmap && i < opt.drives.count; i++)
+		add_step(plan, qi_xprintf("clear bitmap '%s' of drive '%s'",
+					  opt.bitmap, opt.drives.item[i]));
+}
+
 static int back_up(struct qi_drive **drive, struct qi_error *e)
 {
 	QI_AUTO_REPO struct qi_repo *r = NULL;
@@ -130,6 +151,11 @@ static int back_up(struct qi_drive **drive, struct qi_error *e)
 	const struct qi_point *point = NULL;
 	int ret;
 
+	if (opt.dry_run && opt.full && access(opt.to, F_OK)) {
+		plan_first(&plan);
+		print_backup(NULL, &plan);
+		return 0;
+	}
 	/* An increment has nothing to build on in a new repository. */
 	ret = qi_repo_open(opt.to, opt.full && !opt.dry_run, &r, e);
 	if (ret < 0)
@@ -283,13 +309,15 @@ static void print_verified(struct verification *v, int ret,
 		qi_json_member(&v->json, "problems", qi_json_uint(v->problems));
 		qi_json_end(&v->json, ret, e);
 	} else if (!opt.quiet && ret >= 0) {
-		printf("verified %llu point%s: %llu files, %s, ",
+		printf("verified %llu point%s: %llu files, ",
 		       (unsigned long long)v->points, v->points == 1 ? "" : "s",
-		       (unsigned long long)v->files,
-		       qi_human_size(human, v->bytes));
+		       (unsigned long long)v->files);
+		if (opt.read_data)
+			printf("%s read, ", qi_human_size(human, v->bytes));
 		if (v->problems)
-			printf("%llu problems\n",
-			       (unsigned long long)v->problems);
+			printf("%llu problem%s\n",
+			       (unsigned long long)v->problems,
+			       v->problems == 1 ? "" : "s");
 		else
 			puts("no problems");
 	}

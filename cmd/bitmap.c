@@ -195,18 +195,21 @@ struct listing {
 
 static void list_begin(struct listing *l)
 {
-	static const char *const head[] = { "NAME", "ATTACHED TO", "STATE",
-					    "GRANULARITY" };
-
-	memset(l, 0, sizeof(*l));
+	*l = (struct listing){ .table = { .columns = 4, .right = 1u << 3 } };
 	if (opt.output == QI_OUTPUT_JSON) {
 		qi_json_begin(&l->json);
 		qi_json_list_begin(&l->json, "bitmaps");
-		return;
 	}
-	l->table.columns = 4;
-	l->table.right = 1u << 3;
-	for (unsigned i = 0; i < 4; i++)
+}
+
+/* Not before there is something to list: a failure prints no empty table. */
+static void list_head(struct listing *l)
+{
+	static const char *const head[] = { "NAME", "ATTACHED TO", "STATE",
+					    "GRANULARITY" };
+	const bool empty = !l->table.count;
+
+	for (unsigned i = 0; empty && i < 4; i++)
 		qi_table_add(&l->table, head[i]);
 }
 
@@ -216,6 +219,7 @@ static void list_row(struct listing *l, const char *name, const char *kind,
 	QI_AUTO_TEXT char *where = qi_xprintf("%s %s", kind, path);
 	char human[QI_HUMAN];
 
+	list_head(l);
 	qi_table_add(&l->table, name);
 	qi_table_add(&l->table, where);
 	qi_table_add(&l->table, state);
@@ -224,10 +228,13 @@ static void list_row(struct listing *l, const char *name, const char *kind,
 
 static void list_end(struct listing *l, int ret, const struct qi_error *e)
 {
-	if (opt.output == QI_OUTPUT_JSON)
+	if (opt.output == QI_OUTPUT_JSON) {
 		qi_json_end(&l->json, ret, e);
-	else
-		qi_table_print(&l->table);
+		return;
+	}
+	if (ret >= 0)
+		list_head(l);
+	qi_table_print(&l->table);
 }
 
 static int list_node(struct listing *l, const char *path, struct qi_error *e)

@@ -46,13 +46,13 @@ static void print_json(const struct qi_change *c, const struct qi_plan *plan)
 static void print_text(const struct qi_change *c)
 {
 	QI_AUTO_TEXT char *drive = qi_safe(opt.drive);
-	QI_AUTO_TEXT char *old = qi_safe(c->old_head);
 	QI_AUTO_TEXT char *new = qi_safe(c->new_head);
 	char human[QI_HUMAN];
 
-	printf("drive '%s': '%s' was merged into '%s', which is the head; "
-	       "%s copied\n",
-	       drive, old, new, qi_human_size(human, c->bytes));
+	/* The layer below may have got the name of the old head. */
+	printf("drive '%s': its head was merged into the layer below, %s "
+	       "copied; the head is now '%s'\n",
+	       drive, qi_human_size(human, c->bytes), new);
 }
 
 /* Opens the drive so that its head and the layer below may be written. */

@@ -137,5 +137,6 @@ const struct qi_command qi_command_compare = {
 	.min_args = 2,
 	.max_args = 2,
 	.complete = QI_COMPLETE_FILE,
+	.is_qemu_img = true,
 	.run = run,
 };

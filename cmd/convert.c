@@ -127,5 +127,6 @@ const struct qi_command qi_command_convert = {
 			     "qimg convert -p disk.qcow2 disk.raw"),
 	.max_args = 2,
 	.complete = QI_COMPLETE_FILE,
+	.is_qemu_img = true,
 	.run = run,
 };

@@ -30,7 +30,7 @@ static const struct qi_option options[] = {
 		    "format options NAME=VALUE,...; 'help' lists them"),
 	QI_OPT_FLAG("force", 0, &opt.force, "replace an existing file"),
 	QI_OPT_OUTPUT(&opt.output),
-	QI_OPT_DRY_RUN(0, &opt.dry_run),
+	QI_OPT_DRY_RUN('n', &opt.dry_run),
 	QI_OPT_QUIET(&opt.quiet),
 	QI_OPTION_END,
 };
@@ -87,8 +87,11 @@ static int run(int argc, char **argv)
 		return ret;
 	if (argc < 1)
 		return qi_usage("create: the name of the new image is missing");
-	if (argc > 1 && qi_read_size("image size", argv[1], &c.size))
-		return QI_EXIT_USAGE;
+	if (argc > 1) {
+		ret = qi_read_size("image size", argv[1], &c.size);
+		if (ret)
+			return ret;
+	}
 	ret = create(argv[0], &c, &size, &e);
 	if (ret < 0)
 		return qi_report_as(ret, &e, QI_EXIT_FAILED);
@@ -112,5 +115,6 @@ const struct qi_command qi_command_create = {
 		"qimg create -f qcow2 -o help"),
 	.max_args = 2,
 	.complete = QI_COMPLETE_FILE,
+	.is_qemu_img = true,
 	.run = run,
 };

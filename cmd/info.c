@@ -378,5 +378,6 @@ const struct qi_command qi_command_info = {
 	.min_args = 1,
 	.max_args = 1,
 	.complete = QI_COMPLETE_FILE,
+	.is_qemu_img = true,
 	.run = run,
 };

@@ -132,5 +132,6 @@ const struct qi_command qi_command_map = {
 	.min_args = 1,
 	.max_args = 1,
 	.complete = QI_COMPLETE_FILE,
+	.is_qemu_img = true,
 	.run = run,
 };

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cmd/common/command.h"
 #include "cmd/common/image.h"
@@ -43,25 +44,42 @@ static const struct qi_option options[] = {
 	QI_OPTION_END,
 };
 
-/* The drive to restore, or NULL after having printed a usage error. */
-static const char *choose_drive(const struct qi_point *p)
+/* "'a', 'b'": what the point has. Freed by the caller. */
+static char *drive_names(const struct qi_point *p)
 {
-	QI_AUTO_TEXT char *names = NULL;
+	char *names = qi_xstrdup("");
 
-	if (opt.drive)
-		return opt.drive;
-	if (p->drive_count == 1)
-		return p->drives[0].name;
 	for (size_t i = 0; i < p->drive_count; i++) {
-		char *longer = qi_xprintf("%s%s'%s'", names ? names : "",
-					  names ? ", " : "", p->drives[i].name);
+		char *longer = qi_xprintf("%s%s'%s'", names, i ? ", " : "",
+					  p->drives[i].name);
 
 		free(names);
 		names = longer;
 	}
-	qi_usage("point '%s' has %zu drives; choose with --drive: %s", p->id,
-		 p->drive_count, names ? names : "");
-	return NULL;
+	return names;
+}
+
+/* Sets *drive to the name of the drive to restore, or returns an exit code. */
+static int choose_drive(const struct qi_point *p, const char **drive)
+{
+	QI_AUTO_TEXT char *names = drive_names(p);
+
+	*drive = opt.drive;
+	if (p->problem)
+		return 0; /* told when it is opened */
+	if (!opt.drive && p->drive_count > 1)
+		return qi_usage("point '%s' has %zu drives; choose with "
+				"--drive: %s",
+				p->id, p->drive_count, names);
+	for (size_t i = 0; i < p->drive_count; i++) {
+		if (opt.drive && strcmp(opt.drive, p->drives[i].name) != 0)
+			continue;
+		*drive = p->drives[i].name;
+		return 0;
+	}
+	qi_say_error("point '%s' has no drive '%s'; it has %s", p->id,
+		     opt.drive, names);
+	return QI_EXIT_FAILED;
 }
 
 static int convert(struct qi_node *source, const char *target,
@@ -157,8 +175,8 @@ static int run(int argc, char **argv)
 	p = qi_repo_find(r, opt.at, &e);
 	if (!p)
 		return qi_report(-ENOENT, &e);
-	drive = choose_drive(p);
-	return drive ? restore(r, p, drive, argv[0]) : QI_EXIT_USAGE;
+	ret = choose_drive(p, &drive);
+	return ret ? ret : restore(r, p, drive, argv[0]);
 }
 
 const struct qi_command qi_command_restore = {

@@ -65,7 +65,7 @@ _qimg() {
 	elif [[ $prev == = ]]; then
 		prev=${COMP_WORDS[COMP_CWORD - 2]}=
 	fi
-	for ((i = 1; i < COMP_CWORD && ${#command[@]} < 2; i++)); do
+	for ((i = 1; i < COMP_CWORD && ${#command[@]} < 3; i++)); do
 		mapfile -t words < <("$qimg" --complete commands \
 			"${command[@]}" 2>/dev/null)
 		[[ " ${words[*]} " == *" ${COMP_WORDS[i]} "* ]] || break
@@ -84,7 +84,7 @@ _qimg() {
 		_qimg_values "${lines[@]}"
 		return
 	fi
-	if ((${#command[@]} < 2 && COMP_CWORD == ${#command[@]} + 1)); then
+	if ((COMP_CWORD == ${#command[@]} + 1)); then
 		mapfile -t lines < <("$qimg" --complete commands \
 			"${command[@]}" 2>/dev/null)
 		_qimg_values "${lines[@]}"

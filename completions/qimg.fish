@@ -51,7 +51,7 @@ function __qimg_complete
     set -l qimg $words[1]
     set -l path
     for word in $words[2..-1]
-        test (count $path) -lt 2
+        test (count $path) -lt 3
         and contains -- $word ($qimg --complete commands $path 2>/dev/null)
         or break
         set -a path $word

@@ -102,8 +102,10 @@ static int take_reason(struct source *s, struct qi_error *e)
 static int look_at_bitmap(struct work *w, struct source *s, struct qi_error *e)
 {
 	struct qi_point_drive *o = s->out;
-	int ret = qi_dirty_new(s->drive, w->b->bitmap, &s->dirty, e);
+	int ret = qi_drive_check(s->drive, e);
 
+	if (!ret)
+		ret = qi_dirty_new(s->drive, w->b->bitmap, &s->dirty, e);
 	if (ret == -ENOENT)
 		return qi_fail(e, ESTALE,
 			       "drive '%s' has no bitmap '%s'; "
@@ -183,6 +185,13 @@ static int plan_source(struct work *w, struct source *s, struct qi_error *e)
 			       "serve an incremental backup: %s; take one with "
 			       "--full",
 			       w->b->bitmap, s->drive->path, s->out->reason);
+	if (qi_dirty_has_gap(s->dirty))
+		return qi_fail(e, ESTALE,
+			       "bitmap '%s' of drive '%s' cannot serve an "
+			       "incremental backup: it was disabled since it "
+			       "starts, and what was written then is not in "
+			       "it; take one with --full",
+			       w->b->bitmap, s->drive->path);
 	return find_parent(w, s, e);
 }
 

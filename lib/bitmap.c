@@ -364,7 +364,7 @@ static int add_to_drive(struct qi_drive *d, const struct qi_bitmap_edit *edit,
 		return qi_no_memory(e);
 	b->removed = false;
 	b->anchor = true;
-	b->paused = edit->disabled;
+	b->paused = b->gap = edit->disabled;
 	b->checkpoint = qi_uuid_random();
 	b->min_size = d->head->facts.size;
 	c->enabled = !edit->disabled;
@@ -406,7 +406,7 @@ static int clear_on_drive(struct qi_drive *d, const struct qi_drive_bitmap *now,
 		return qi_no_memory(e);
 	b->anchor = true;
 	b->removed = false;
-	b->paused = now->paused;
+	b->paused = b->gap = now->paused;
 	b->checkpoint = checkpoint ? *checkpoint : qi_uuid_random();
 	b->min_size = d->head->facts.size;
 	c->enabled = !now->paused;
@@ -439,6 +439,7 @@ static int pause_on_drive(struct qi_drive *d, const struct qi_drive_bitmap *now,
 		b->min_size = d->head->facts.size;
 	}
 	b->paused = paused;
+	b->gap |= paused;
 	return 0;
 }
 
@@ -490,7 +491,11 @@ int qi_drive_bitmap_edit(struct qi_drive *d, const struct qi_bitmap_edit *edit,
 	int ret = check_edit(d->head, edit, e);
 
 	if (!ret)
+		ret = qi_drive_check(d, e);
+	if (!ret)
 		ret = qi_drive_head_record(d, &r, e);
+	if (!ret)
+		r->frozen = false;
 	if (!ret)
 		ret = drive_change(d, edit, r, &c, e);
 	if (!ret)

@@ -75,13 +75,41 @@ static bool is_other_drives(const struct work *w)
 	       !qi_uuid_equal(&w->base->record->drive, &drive);
 }
 
+/* A link to the base, which would lead nowhere; NULL: there is none. */
+static char *find_link(struct qi_node *n, struct qi_error *e, int *ret)
+{
+	QI_AUTOFREE char *dir = qi_path_folder(n->path);
+	struct qi_files all = { 0 };
+	char *found = NULL;
+
+	*ret = dir ? qi_folder_images(dir, &all, e) : qi_no_memory(e);
+	for (size_t i = 0; i < all.count && !found; i++) {
+		struct stat st;
+
+		if (!lstat(all.path[i], &st) && S_ISLNK(st.st_mode) &&
+		    qi_node_is_file(n, all.path[i]))
+			found = strdup(all.path[i]);
+	}
+	qi_files_free(&all);
+	return found;
+}
+
 /* The base takes the head's name: nothing may depend on where it was. */
 static int check_rename(struct work *w, struct qi_error *e)
 {
+	QI_AUTOFREE char *link = NULL;
 	int ret = refuse_own_bitmap(w->base, "give its file another name", e);
 
 	if (ret)
 		return ret;
+	link = find_link(w->base, e, &ret);
+	if (ret)
+		return ret;
+	if (link)
+		return qi_fail(e, ESTALE,
+			       "cannot commit into '%s': its file would get "
+			       "another name, and the link '%s' leads to it",
+			       w->base->path, link);
 	if (qi_same_folder(w->head->path, w->base->path))
 		return 0;
 	return qi_fail(e, ESTALE,
@@ -117,6 +145,9 @@ static int check(struct work *w, struct qi_error *e)
 {
 	int ret;
 
+	ret = qi_drive_check(w->d, e);
+	if (ret)
+		return ret;
 	if (!w->base)
 		return qi_fail(e, ESTALE,
 			       "cannot commit drive '%s': its head "
@@ -298,6 +329,7 @@ static int take_bitmap(struct work *w, const struct qi_record_bitmap *from,
 	if (!b)
 		return 0;
 	b->paused = from->paused;
+	b->gap |= from->gap;
 	b->checkpoint = from->checkpoint;
 	b->min_size = qi_min(b->min_size, from->min_size);
 	/* A segment that is lost stays lost: nothing to change in it. */

@@ -18,6 +18,7 @@ struct qi_dirty {
 	size_t count;
 	uint64_t min_size; /* of the disk since the start */
 	struct qi_uuid checkpoint;
+	bool has_gap;
 };
 
 const char *qi_layer_status_name(enum qi_layer_status s)
@@ -156,6 +157,21 @@ static bool is_of_other_drive(const struct qi_drive *d, const struct qi_node *n)
 	       !qi_uuid_equal(&n->record->drive, &drive);
 }
 
+/*
+ * Note what one layer's entry says. False when it is not part of the record
+ * that the topmost entry is part of: the layer was changed behind the drive.
+ */
+static bool take_entry(struct qi_dirty *s, struct qi_layer *l,
+		       const struct qi_record_bitmap *b, bool is_first)
+{
+	if (is_first)
+		s->checkpoint = b->checkpoint;
+	s->min_size = qi_min(s->min_size, b->min_size);
+	s->has_gap |= b->gap || b->paused;
+	l->anchor = b->anchor;
+	return qi_uuid_equal(&s->checkpoint, &b->checkpoint);
+}
+
 static int walk(struct qi_dirty *s, struct qi_error *e)
 {
 	bool found = false;
@@ -173,13 +189,11 @@ static int walk(struct qi_dirty *s, struct qi_error *e)
 			return qi_no_memory(e);
 		l = &s->layers[s->count - 1];
 		s->min_size = qi_min(s->min_size, n->facts.size);
-		if (b && !found)
-			s->checkpoint = b->checkpoint;
-		if (b) {
-			found = true;
-			s->min_size = qi_min(s->min_size, b->min_size);
-			l->anchor = b->anchor;
+		if (b && !take_entry(s, l, b, !found)) {
+			make_full(l, "its record started at another time");
+			return 0;
 		}
+		found |= b != NULL;
 		if (l->anchor)
 			return 0;
 		if (!parent_is_right(n)) {
@@ -247,6 +261,11 @@ enum qi_layer_status qi_dirty_status(const struct qi_dirty *s)
 struct qi_uuid qi_dirty_checkpoint(const struct qi_dirty *s)
 {
 	return s->checkpoint;
+}
+
+bool qi_dirty_has_gap(const struct qi_dirty *s)
+{
+	return s->has_gap;
 }
 
 /* -------------------------------------------------------------- the set */

@@ -113,6 +113,30 @@ struct qi_uuid qi_drive_uuid(const struct qi_drive *d)
 	return n ? n->record->drive : (struct qi_uuid){ { 0 } };
 }
 
+int qi_drive_check(struct qi_drive *d, struct qi_error *e)
+{
+	const struct qi_record *r = d->head->record;
+	struct qi_files above;
+	int ret;
+
+	if (qi_record_state_of(d->head) == QI_RECORD_NONE &&
+	    qi_drive_recorded(d))
+		qi_warn(d->head->graph,
+			"'%s' was made by another tool; it is taken as the "
+			"head that continues this drive",
+			d->head->path);
+	if (qi_record_state_of(d->head) != QI_RECORD_VALID || !r->frozen)
+		return 0;
+	ret = qi_node_dependents(d->head, NULL, &above, e);
+	if (!ret && above.count)
+		ret = qi_fail(e, ESTALE,
+			      "'%s' is a frozen layer and not the head of a "
+			      "drive: '%s' was made on it",
+			      d->head->path, above.path[0]);
+	qi_files_free(&above);
+	return ret;
+}
+
 const struct qi_record_bitmap *qi_drive_segment(const struct qi_drive *d,
 						const struct qi_node *n,
 						const char *name)

@@ -38,6 +38,11 @@ enum qi_layer_status qi_layer_status_of(const struct qi_drive *d,
 					char *reason, size_t reason_len);
 
 /*
+ * May this drive be changed? Not when its head is a frozen layer that others
+ * rest on: then it is not the head. Warns of a head made by another tool.
+ */
+int qi_drive_check(struct qi_drive *d, struct qi_error *e);
+/*
  * A record for d's head to be changed and stored: a copy of what it has, or a
  * new one that continues the drive of the layers below.
  */

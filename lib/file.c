@@ -52,7 +52,7 @@ static int take_facts(struct qi_file *f, struct qi_error *e)
 	struct stat st;
 
 	if (fstat(f->fd, &st))
-		return qi_fail(e, errno, "cannot look at '%s': %s", f->path,
+		return qi_fail(e, errno, "cannot look at '%s': %s", f->name,
 			       strerror(errno));
 	f->dev = st.st_dev;
 	f->ino = st.st_ino;
@@ -64,12 +64,12 @@ static int take_facts(struct qi_file *f, struct qi_error *e)
 
 		if (ioctl(f->fd, BLKGETSIZE64, &size))
 			return qi_fail(e, errno, "cannot size '%s': %s",
-				       f->path, strerror(errno));
+				       f->name, strerror(errno));
 		f->size = size;
 		return 0;
 	}
 	return qi_fail(e, EINVAL, "cannot open '%s': it is a %s, not a file",
-		       f->path,
+		       f->name,
 		       S_ISDIR(st.st_mode)  ? "folder" :
 		       S_ISFIFO(st.st_mode) ? "FIFO" :
 					      "device");
@@ -85,6 +85,7 @@ static int open_with(struct qi_file **out, const char *path, int flags,
 	if (!f)
 		return qi_fail(e, ENOMEM, "out of memory");
 	memcpy(f->path, path, n);
+	f->name = f->path;
 	f->writable = (flags & O_ACCMODE) == O_RDWR;
 	/* O_NONBLOCK: a FIFO without a writer must not hold us up. */
 	f->fd = layer()->open(path, flags | O_CLOEXEC | O_NONBLOCK, 0666);
@@ -120,7 +121,7 @@ int qi_file_close(struct qi_file *f, struct qi_error *e)
 	int ret = 0;
 
 	if (layer()->close(f->fd) && f->writable)
-		ret = qi_fail(e, errno, "cannot close '%s': %s", f->path,
+		ret = qi_fail(e, errno, "cannot close '%s': %s", f->name,
 			      strerror(errno));
 	free(f);
 	return ret;
@@ -142,7 +143,7 @@ ssize_t qi_file_read_some(struct qi_file *f, uint64_t off, size_t len,
 			continue;
 		if (n < 0)
 			return qi_fail(e, errno, "cannot read '%s' at %llu: %s",
-				       f->path,
+				       f->name,
 				       (unsigned long long)(off + done),
 				       strerror(errno));
 		if (n == 0)
@@ -165,7 +166,7 @@ int qi_file_read(struct qi_file *f, uint64_t off, size_t len, void *buf,
 			e, EUCLEAN,
 			"'%s' is truncated: %zu bytes at offset %llu are "
 			"missing",
-			f->path, len - (size_t)n,
+			f->name, len - (size_t)n,
 			(unsigned long long)(off + (size_t)n));
 	return 0;
 }
@@ -193,7 +194,7 @@ int qi_file_write(struct qi_file *f, uint64_t off, size_t len, const void *buf,
 			continue;
 		if (n <= 0)
 			return qi_fail(e, n ? errno : EIO,
-				       "cannot write '%s' at %llu: %s", f->path,
+				       "cannot write '%s' at %llu: %s", f->name,
 				       (unsigned long long)(off + done),
 				       strerror(n ? errno : EIO));
 		done += (size_t)n;
@@ -231,7 +232,7 @@ int qi_file_punch(struct qi_file *f, uint64_t off, uint64_t len,
 int qi_file_sync(struct qi_file *f, struct qi_error *e)
 {
 	if (layer()->sync(f->fd))
-		return qi_fail(e, errno, "cannot sync '%s': %s", f->path,
+		return qi_fail(e, errno, "cannot sync '%s': %s", f->name,
 			       strerror(errno));
 	return 0;
 }
@@ -240,10 +241,10 @@ int qi_file_resize(struct qi_file *f, uint64_t size, struct qi_error *e)
 {
 	if (size > INT64_MAX)
 		return qi_fail(e, EFBIG, "cannot resize '%s': too large",
-			       f->path);
+			       f->name);
 	if (layer()->truncate(f->fd, (off_t)size))
 		return qi_fail(e, errno, "cannot resize '%s' to %llu: %s",
-			       f->path, (unsigned long long)size,
+			       f->name, (unsigned long long)size,
 			       strerror(errno));
 	f->size = size;
 	return 0;

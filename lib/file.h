@@ -41,6 +41,7 @@ struct qi_file {
 	_Atomic uint64_t size; /* at open; kept by our own writes */
 	dev_t dev;
 	ino_t ino;
+	const char *name; /* in messages; path, unless that is a hidden one */
 	char path[];
 };
 

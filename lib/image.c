@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "lib/graph.h"
 #include "lib/image.h"
 #include "lib/name.h"
 
@@ -21,12 +22,16 @@ static int look_at_backing(const char *path, struct resolved *r,
 	struct qi_open how = { .format = r->backing_format,
 			       .access = QI_ACCESS_NONE };
 	struct qi_graph *g;
-	struct qi_node *n;
+	struct qi_node *n = NULL;
 	int ret;
 
 	if (!where || qi_graph_new(&g))
 		return qi_no_memory(e);
 	ret = qi_graph_add(g, where, &how, &n, e);
+	for (struct qi_node *b = n; !ret && b; b = b->facts.backing)
+		if (qi_node_is_file(b, path))
+			ret = qi_fail(e, EINVAL, "'%s' would rest on itself",
+				      path);
 	if (!ret && r->size == QI_NO_OFFSET)
 		r->size = n->facts.size;
 	/* Recorded, so that nobody has to probe it again. */

@@ -293,6 +293,8 @@ const struct qi_layer *qi_dirty_layers(const struct qi_dirty *dirty,
 /* The worst status of all layers. */
 enum qi_layer_status qi_dirty_status(const struct qi_dirty *dirty);
 struct qi_uuid qi_dirty_checkpoint(const struct qi_dirty *dirty);
+/* Was it paused since it starts? Then it serves no incremental backup. */
+bool qi_dirty_has_gap(const struct qi_dirty *dirty);
 /* The set itself; may be asked for again and again. */
 int qi_dirty_ranges(const struct qi_dirty *dirty, struct qi_ranges **out);
 /* Sum of its ranges in bytes. */

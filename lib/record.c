@@ -14,6 +14,7 @@
 #define BITMAP_ANCHOR 1u
 #define BITMAP_PAUSED 2u
 #define BITMAP_REMOVED 4u
+#define BITMAP_GAP 8u
 
 /* On disk; all big endian. The journal of `bitmap move` will follow. */
 struct disk_record {
@@ -150,6 +151,7 @@ static int parse_bitmaps(struct qi_record *r, size_t count, const uint8_t *p,
 		b->anchor = be16_get(d.flags) & BITMAP_ANCHOR;
 		b->paused = be16_get(d.flags) & BITMAP_PAUSED;
 		b->removed = be16_get(d.flags) & BITMAP_REMOVED;
+		b->gap = be16_get(d.flags) & BITMAP_GAP;
 		b->min_size = be64_get(d.min_size);
 		b->checkpoint = d.checkpoint;
 	}
@@ -262,10 +264,12 @@ int qi_record_serialise(const struct qi_record *r, void **blob, size_t *len)
 	for (size_t i = 0; i < r->count; i++) {
 		const struct qi_record_bitmap *b = &r->bitmaps[i];
 		size_t n = strlen(b->name);
+		unsigned flags = (b->anchor ? BITMAP_ANCHOR : 0) |
+				 (b->paused ? BITMAP_PAUSED : 0) |
+				 (b->removed ? BITMAP_REMOVED : 0) |
+				 (b->gap ? BITMAP_GAP : 0);
 		struct disk_bitmap d = {
-			.flags = be16_put((b->anchor ? BITMAP_ANCHOR : 0) |
-					  (b->paused ? BITMAP_PAUSED : 0) |
-					  (b->removed ? BITMAP_REMOVED : 0)),
+			.flags = be16_put((uint16_t)flags),
 			.name_length = be16_put((uint16_t)n),
 			.min_size = be64_put(b->min_size),
 			.checkpoint = b->checkpoint,

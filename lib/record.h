@@ -19,6 +19,7 @@ struct qi_record_bitmap {
 	char name[QI_NAME_MAX + 1];
 	bool anchor;
 	bool paused;
+	bool gap;     /* it was paused at some time since it starts */
 	bool removed; /* (drive, name) is gone; segments below are leftovers */
 	struct qi_uuid checkpoint;
 	uint64_t min_size;

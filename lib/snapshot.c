@@ -2,10 +2,11 @@
 /*
  * snapshot.c - a new head on top of a drive
  *
- * Order of writes: the old head gets a record, if it had none; the overlay is
- * written whole under a hidden name; it gets its name; then the one switch:
- * the drive link is flipped, or the overlay takes the name of a plain file,
- * whose old bytes got a second name before. Last, the old head is marked.
+ * Order of writes: the old head gets a record that says frozen (which counts
+ * for nothing while no image rests on it); the overlay is written whole under
+ * a hidden name; it gets its name; then the one switch: the drive link is
+ * flipped, or the overlay takes the name of a plain file, whose old bytes got
+ * a second name before.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -124,6 +125,8 @@ static int check(struct work *w, struct qi_error *e)
 	const char *own = qi_node_own_bitmap(w->old);
 	int ret = check_names(w, e);
 
+	if (!ret)
+		ret = qi_drive_check(w->d, e);
 	if (ret)
 		return ret;
 	for (struct qi_node *n = w->old; n; n = n->facts.backing)
@@ -141,6 +144,12 @@ static int check(struct work *w, struct qi_error *e)
 			       w->old->path, w->d->path);
 	if (w->d->is_link)
 		return 0;
+	if (strcmp(w->old->format->name, "qcow2"))
+		return qi_fail(e, ESTALE,
+			       "'%s' is a plain file in %s format, and the new "
+			       "head would take its name in another; make a "
+			       "drive link to it ('ln -s') and use that",
+			       w->old->path, w->old->format->name);
 	/* Its old head gets another name, so (node, name) would change. */
 	if (own)
 		return qi_fail(e, ESTALE,
@@ -154,17 +163,17 @@ static int check(struct work *w, struct qi_error *e)
 
 /* ----------------------------------------------------------------- parts */
 
+/* What the overlay will refer to: an id, a drive, and that it is frozen. */
 static int prepare_old(struct work *w, bool dry_run, struct qi_error *e)
 {
-	bool had = qi_record_state_of(w->old) == QI_RECORD_VALID &&
-		   !qi_uuid_is_null(&w->old->record->drive);
 	int ret;
 
 	if (qi_node_can_store(w->old, NULL))
 		return 0;
 	ret = qi_drive_head_record(w->d, &w->old_record, e);
-	if (ret || had || dry_run)
+	if (ret || dry_run)
 		return ret;
+	w->old_record->frozen = true;
 	return qi_node_store(w->old, w->old_record, NULL, 0, e);
 }
 
@@ -187,7 +196,7 @@ static int fill_overlay(struct work *w, struct qi_node *n, struct qi_error *e)
 
 		if (!b)
 			return qi_no_memory(e);
-		b->paused = from->paused;
+		b->paused = b->gap = from->paused;
 		b->checkpoint = from->checkpoint;
 		b->min_size = w->old->facts.size;
 		changes[i].name = from->name;
@@ -255,20 +264,15 @@ static int publish(struct work *w, struct qi_image *img, struct qi_error *e)
 	return ret;
 }
 
-static int freeze_old(struct work *w, struct qi_error *e)
-{
-	if (!w->old_record)
-		return 0;
-	w->old_record->frozen = true;
-	return qi_node_store(w->old, w->old_record, NULL, 0, e);
-}
-
 static int make_plan(struct work *w, struct qi_plan *p)
 {
-	int ret = qi_plan_step(p,
-			       "write the new head '%s' on '%s', with %zu "
-			       "empty segment(s)",
-			       w->new_path, w->old_path, w->bitmap_count);
+	int ret = qi_plan_step(p, "mark '%s' as frozen", w->old->path);
+
+	if (!ret)
+		ret = qi_plan_step(p,
+				   "write the new head '%s' on '%s', with %zu "
+				   "empty segment(s)",
+				   w->new_path, w->old_path, w->bitmap_count);
 
 	if (!ret && w->d->is_link)
 		ret = qi_plan_step(p, "point the drive link '%s' at '%s'",
@@ -276,21 +280,27 @@ static int make_plan(struct work *w, struct qi_plan *p)
 	else if (!ret)
 		ret = qi_plan_step(p, "give '%s' the name '%s'", w->d->path,
 				   w->old_path);
-	return ret ? ret : qi_plan_step(p, "mark '%s' as frozen", w->old_path);
+	return ret;
 }
 
 /*
- * A head that was made by this tag on a layer that is not marked yet: a crash
- * came between the switch and the mark.
+ * The snapshot is there, and the drive has not changed since: an earlier run
+ * was ended after the switch.
  */
-static bool finishes_earlier(const struct work *w)
+static int is_done(const struct work *w, struct qi_error *e)
 {
-	const struct qi_node *below = w->old->facts.backing;
+	struct qi_ranges *r;
+	struct qi_range any;
+	int ret;
 
-	return qi_record_state_of(w->old) == QI_RECORD_VALID &&
-	       !strcmp(w->old->record->tag, w->tag) && below &&
-	       qi_record_state_of(below) == QI_RECORD_VALID &&
-	       !below->record->frozen;
+	if (qi_record_state_of(w->old) != QI_RECORD_VALID ||
+	    strcmp(w->old->record->tag, w->tag))
+		return 0;
+	if (qi_ranges_allocated(&r, w->old))
+		return qi_no_memory(e);
+	ret = qi_ranges_next(r, &any, e);
+	qi_ranges_free(r);
+	return ret < 0 ? ret : ret == 0;
 }
 
 static int run(struct work *w, const struct qi_snapshot *s, struct qi_plan *p,
@@ -299,14 +309,16 @@ static int run(struct work *w, const struct qi_snapshot *s, struct qi_plan *p,
 	QI_AUTOIMAGE struct qi_image img = { 0 };
 	int ret = choose_tag(w, s->tag, e);
 
-	if (!ret && finishes_earlier(w)) {
-		/* The mark is for people; what counts is in place. */
+	if (!ret)
+		ret = is_done(w, e);
+	if (ret > 0) {
 		snprintf(out->new_head, sizeof(out->new_head), "%s",
 			 w->old->path);
 		snprintf(out->old_head, sizeof(out->old_head), "%s",
-			 w->old->facts.backing->path);
-		return qi_plan_step(p, "nothing: the snapshot was made by an "
-				       "earlier run");
+			 w->old->facts.backing ? w->old->facts.backing->path :
+						 "");
+		return qi_plan_step(p, "nothing: the snapshot is there, and "
+				       "the drive has not changed since");
 	}
 	if (!ret)
 		ret = choose_paths(w, s->overlay, e);
@@ -325,9 +337,7 @@ static int run(struct work *w, const struct qi_snapshot *s, struct qi_plan *p,
 	if (dry_run)
 		return 0;
 	ret = write_overlay(w, &img, e);
-	if (!ret)
-		ret = publish(w, &img, e);
-	return ret ? ret : freeze_old(w, e);
+	return ret ? ret : publish(w, &img, e);
 }
 
 int qi_snapshot_create(struct qi_drive *d, const struct qi_snapshot *s,

@@ -42,7 +42,8 @@ int qi_temp_open(struct qi_temp *t, const char *path, enum qi_temp_mode mode,
 	t->target = mode != QI_TEMP_NEW ? realpath(path, NULL) : NULL;
 	if (!t->target)
 		t->target = strdup(path);
-	if (t->target)
+	t->name = strdup(path);
+	if (t->target && t->name)
 		t->path = qi_path_temporary(t->target);
 	if (!t->path)
 		ret = qi_fail(e, ENOMEM, "out of memory");
@@ -56,8 +57,10 @@ int qi_temp_open(struct qi_temp *t, const char *path, enum qi_temp_mode mode,
 		free(t->path);
 		t->path = NULL;
 		qi_temp_discard(t);
+		return ret;
 	}
-	return ret;
+	t->file->name = t->name;
+	return 0;
 }
 
 int qi_temp_publish(struct qi_temp *t, struct qi_error *e)
@@ -91,5 +94,6 @@ void qi_temp_discard(struct qi_temp *t)
 		qi_unlink(t->path, NULL);
 	free(t->path);
 	free(t->target);
+	free(t->name);
 	*t = (struct qi_temp){ 0 };
 }

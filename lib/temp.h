@@ -20,6 +20,7 @@ struct qi_temp {
 	struct qi_file *file; /* write here */
 	char *path;	      /* the hidden name */
 	char *target;	      /* the name it will get */
+	char *name;	      /* the same as the caller said it */
 	enum qi_temp_mode mode;
 };
 

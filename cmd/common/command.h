@@ -32,6 +32,7 @@ struct qi_command {
 	const struct qi_command *const *subcommands;
 	unsigned min_args, max_args;	/* arguments that are no options */
 	enum qi_complete_kind complete; /* what those are */
+	bool is_qemu_img; /* its exit codes are those of qemu-img */
 	/*
 	 * Called with the options stored and the arguments counted; returns
 	 * the exit code. NULL: there are only subcommands.

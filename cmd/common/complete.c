@@ -3,6 +3,7 @@
  * complete.c - answers for the shells' completion scripts
  *
  * `qimg --complete KIND [COMMAND [SUBCOMMAND]] [WORD]` prints one word a line.
+ * Without a command it is the first word that is asked for.
  * KIND-help adds a tab and a description. A line that starts with a colon
  * asks the shell for something it knows better: ":file", ":folder", or to ask
  * again with a path from its command line: ":bitmap", ":point".
@@ -31,8 +32,18 @@ static void commands(const struct qi_command *const *list)
 		answer("", (*list)->name, (*list)->summary);
 }
 
-static void options(const struct qi_option *o)
+/* What may be the first word. */
+static void first_words(void)
 {
+	commands(qi_commands);
+	answer("", "help", "show how a command is used");
+}
+
+/* Options of cmd, or of the program. */
+static void options(const struct qi_command *cmd)
+{
+	const struct qi_option *o = cmd ? cmd->options : NULL;
+
 	for (; o && o->name; o++) {
 		char letter[2] = { o->letter };
 
@@ -41,6 +52,8 @@ static void options(const struct qi_option *o)
 			answer("-", letter, o->help);
 	}
 	answer("--", "help", "show this help");
+	if (!cmd)
+		answer("--", "version", "show the version");
 }
 
 static void kind(enum qi_complete_kind k)
@@ -161,6 +174,13 @@ static const struct qi_command *command_of(int *argc, char ***argv)
 	return sub;
 }
 
+static const struct qi_command *const *subcommands(const char *name)
+{
+	const struct qi_command *cmd = qi_command_find(qi_commands, name);
+
+	return cmd ? cmd->subcommands : NULL;
+}
+
 int qi_complete(int argc, char **argv)
 {
 	const struct qi_command *cmd;
@@ -189,11 +209,18 @@ int qi_complete(int argc, char **argv)
 		points(argv[0]);
 		return QI_EXIT_OK;
 	}
+	if (!strcmp(what, "commands") && argc && !strcmp(argv[0], "help")) {
+		/* What help takes are the commands themselves. */
+		commands(argc > 1 ? subcommands(argv[1]) : qi_commands);
+		return QI_EXIT_OK;
+	}
 	cmd = command_of(&argc, &argv);
-	if (!strcmp(what, "commands"))
-		commands(cmd ? cmd->subcommands : qi_commands);
-	else if (cmd && !strcmp(what, "options"))
-		options(cmd->options);
+	if (!strcmp(what, "commands") && !cmd)
+		first_words();
+	else if (!strcmp(what, "commands"))
+		commands(cmd->subcommands);
+	else if (!strcmp(what, "options"))
+		options(cmd);
 	else if (cmd && !strcmp(what, "arguments"))
 		kind(cmd->complete);
 	else if (cmd && !strcmp(what, "values") && argc)

@@ -106,8 +106,11 @@ const struct qi_bitmap_facts *qi_find_bitmap(struct qi_node *n,
 			return &(*all)[i];
 	}
 	if (*ret >= 0)
-		*ret = qi_fail(e, ENOENT, "'%s' has no bitmap '%s'",
-			       qi_node_facts(n)->path, name);
+		*ret = qi_fail(e, ENOENT,
+			       "'%s' has no bitmap '%s'; 'qimg bitmap list "
+			       "--node %s' shows what it has",
+			       qi_node_facts(n)->path, name,
+			       qi_node_facts(n)->path);
 	return NULL;
 }
 

@@ -91,10 +91,10 @@ static int unknown(const struct qi_command *const *list, const char *what,
 {
 	const char *guess = nearest(list, name);
 
-	if (guess)
-		return qi_usage("unknown %s '%s'; did you mean '%s'?", what,
-				name, guess);
-	return qi_usage("unknown %s '%s'", what, name);
+	if (!guess)
+		return qi_usage("unknown %s '%s'", what, name);
+	qi_say_error("unknown %s '%s'; did you mean '%s'?", what, name, guess);
+	return QI_EXIT_USAGE;
 }
 
 static void print_list(const struct qi_command *const *list)
@@ -116,6 +116,8 @@ static void main_help(FILE *f)
 	print_list(qi_commands);
 }
 
+static const struct qi_option no_options[] = { QI_OPTION_END };
+
 /* path: the command's whole name, such as "bitmap add" */
 static void command_help(const struct qi_command *cmd, const char *path)
 {
@@ -130,8 +132,7 @@ static void command_help(const struct qi_command *cmd, const char *path)
 		puts("\nSubcommands:");
 		print_list(cmd->subcommands);
 	}
-	if (cmd->options)
-		qi_args_help(cmd->options);
+	qi_args_help(cmd->options ? cmd->options : no_options);
 	for (line = cmd->examples; line && *line; line++) {
 		if (line == cmd->examples)
 			puts("\nExamples:");
@@ -144,13 +145,22 @@ static bool is_help(const char *word)
 	return !strcmp(word, "--help") || !strcmp(word, "-h");
 }
 
+static int unexpected(const struct qi_command *cmd, const char *path,
+		      const char *word)
+{
+	if (cmd->subcommands)
+		return unknown(cmd->subcommands, "subcommand", word);
+	return qi_usage("%s: unexpected argument '%s'", path, word);
+}
+
 static int run(const struct qi_command *cmd, const char *path, int argc,
 	       char **argv)
 {
 	unsigned count;
-	int first;
+	int first, code;
 
-	qi_usage_command(path);
+	qi_usage_command(path,
+			 cmd->is_qemu_img ? QI_EXIT_FAILED : QI_EXIT_USAGE);
 	if (cmd->subcommands && argc > 1) {
 		const struct qi_command *sub;
 
@@ -170,9 +180,9 @@ static int run(const struct qi_command *cmd, const char *path, int argc,
 		command_help(cmd, path);
 		return QI_EXIT_OK;
 	}
-	first = qi_args_parse(cmd->options, argc, argv);
-	if (first < 0)
-		return QI_EXIT_USAGE;
+	code = qi_args_parse(cmd->options, argc, argv, &first);
+	if (code)
+		return code;
 	if (first == 0) {
 		command_help(cmd, path);
 		return QI_EXIT_OK;
@@ -181,8 +191,7 @@ static int run(const struct qi_command *cmd, const char *path, int argc,
 	if (count < cmd->min_args)
 		return qi_usage("%s: an argument is missing", path);
 	if (count > cmd->max_args)
-		return qi_usage("%s: unexpected argument '%s'", path,
-				argv[first + (int)cmd->max_args]);
+		return unexpected(cmd, path, argv[first + (int)cmd->max_args]);
 	return cmd->run((int)count, argv + first);
 }
 
@@ -202,8 +211,7 @@ static int help(int argc, char **argv)
 	if (argc > 2) {
 		sub = qi_command_find(cmd->subcommands, argv[2]);
 		if (!sub)
-			return qi_usage("'%s' has no subcommand '%s'",
-					cmd->name, argv[2]);
+			return unknown(cmd->subcommands, "subcommand", argv[2]);
 	}
 	path = qi_xprintf("%s%s%s", cmd->name, sub ? " " : "",
 			  sub ? sub->name : "");

@@ -4,7 +4,6 @@
  */
 #include "cmd/common/option.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
@@ -14,6 +13,7 @@
 #include <string.h>
 
 #include "cmd/common/print.h"
+#include "lib/qimg.h"
 
 #define MAX_OPTIONS 32
 #define LONG_BASE 256 /* getopt's value of table entry 0 */
@@ -23,10 +23,12 @@ const char *const qi_output_choices[] = { "human", "json", NULL };
 const char *const qi_progress_choices[] = { "none", "plain", "json", NULL };
 
 static const char *usage_command = "";
+static int usage_code = QI_EXIT_USAGE;
 
-void qi_usage_command(const char *name)
+void qi_usage_command(const char *name, int code)
 {
 	usage_command = name;
+	usage_code = code;
 }
 
 int qi_usage(const char *fmt, ...)
@@ -37,87 +39,26 @@ int qi_usage(const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	qi_say_error("%s", text);
-	fprintf(stderr, "try 'qimg%s%s --help'\n", *usage_command ? " " : "",
-		usage_command);
-	return QI_EXIT_USAGE;
-}
-
-static int size_shift(char suffix)
-{
-	switch (tolower((unsigned char)suffix)) {
-	case 'b':
-		return 0;
-	case 'k':
-		return 10;
-	case 'm':
-		return 20;
-	case 'g':
-		return 30;
-	case 't':
-		return 40;
-	case 'p':
-		return 50;
-	case 'e':
-		return 60;
-	default:
-		return -1;
-	}
-}
-
-/* 0, -EINVAL or -ERANGE */
-static int parse_size(const char *text, uint64_t *out)
-{
-	const bool hex = text[0] == '0' && tolower(text[1]) == 'x';
-	long double fraction = 0, value;
-	char *end;
-	int shift = 0;
-	uint64_t whole;
-
-	if (text[0] == '-' && isdigit((unsigned char)text[1]))
-		return -ERANGE;
-	if (!isdigit((unsigned char)text[0]))
-		return -EINVAL;
-	errno = 0;
-	whole = strtoull(text, &end, hex ? 16 : 10);
-	if (errno)
-		return -ERANGE;
-	if (*end == '.' && !hex) {
-		/* By hand: strtold would take an exponent, and E is a unit. */
-		long double digit = 0.1L;
-
-		for (end++; isdigit((unsigned char)*end); end++, digit /= 10)
-			fraction += digit * (*end - '0');
-	}
-	if (*end) {
-		shift = size_shift(*end++);
-		if (shift < 0 || *end)
-			return -EINVAL;
-	}
-	if (fraction > 0 && shift == 0)
-		return -EINVAL;
-	if (whole > (uint64_t)INT64_MAX >> shift)
-		return -ERANGE;
-	value = fraction * (long double)(UINT64_C(1) << shift);
-	whole = (whole << shift) + (uint64_t)(value + 0.5L);
-	if (whole > INT64_MAX)
-		return -ERANGE;
-	*out = whole;
-	return 0;
+	qi_say_error("%s; try 'qimg%s%s --help'", text,
+		     *usage_command ? " " : "", usage_command);
+	return usage_code;
 }
 
 int qi_read_size(const char *what, const char *text, uint64_t *out)
 {
-	int ret = parse_size(text, out);
+	if (qi_parse_size(text, out))
+		return 0;
+	return qi_usage("%s '%s' is not a size: a number up to 2^63 - 1, or "
+			"one with a suffix K, M, G, T, P or E",
+			what, text);
+}
 
-	if (ret == -ERANGE)
-		return qi_usage("%s '%s' is out of range: 0 to 8E - 1", what,
-				text);
-	if (ret)
-		return qi_usage("%s '%s' is not a size: a number with an "
-				"optional suffix K, M, G, T, P or E",
-				what, text);
-	return 0;
+static int read_size(const struct qi_option *o, const char *text)
+{
+	char what[80];
+
+	snprintf(what, sizeof(what), "--%s:", o->name);
+	return qi_read_size(what, text, o->value);
 }
 
 static int read_number(const struct qi_option *o, const char *text, long min,
@@ -169,7 +110,7 @@ static int store(const struct qi_option *o, const char *text)
 		append(o->value, text);
 		break;
 	case QI_OPTION_SIZE:
-		return qi_read_size(o->name, text, o->value);
+		return read_size(o, text);
 	case QI_OPTION_COUNT:
 		ret = read_number(o, text, 1, &number);
 		if (!ret)
@@ -258,29 +199,31 @@ static int complain(const struct qi_option *options, int c, const char *word)
 	return qi_usage("unknown or ambiguous option %s", word);
 }
 
-int qi_args_parse(const struct qi_option *options, int argc, char **argv)
+int qi_args_parse(const struct qi_option *options, int argc, char **argv,
+		  int *first)
 {
 	struct getopt_tables tables;
 	const struct qi_option *o;
-	int c;
+	int c, code = 0;
 
 	fill_tables(&tables, options);
 	opterr = 0;
 	optind = 0; /* glibc: start afresh, forget an earlier scan */
-	for (;;) {
+	*first = 0;
+	while (!code) {
 		c = getopt_long(argc, argv, tables.shorts, tables.longs, NULL);
-		if (c == -1)
-			return optind;
+		if (c == -1) {
+			*first = optind;
+			return 0;
+		}
 		if (c == 'h')
 			return 0;
-		if (c == '?' || c == ':') {
-			complain(options, c, argv[optind - 1]);
-			return -1;
-		}
+		if (c == '?' || c == ':')
+			return complain(options, c, argv[optind - 1]);
 		o = by_value(options, c);
-		if (store(o, optarg))
-			return -1;
+		code = store(o, optarg);
 	}
+	return code;
 }
 
 const struct qi_option *qi_option_find(const struct qi_option *options,

@@ -121,10 +121,11 @@ extern const char *const qi_progress_choices[];
 
 /*
  * Store the options found in argv, which may be mixed with arguments, and
- * move the arguments to its end. Returns the index of the first, or -1 after
- * having printed a usage error, or 0 when --help asks for the help.
+ * move the arguments to its end. Stores the index of the first, 0 when --help
+ * asks for the help. Returns 0, or the exit code of a usage error.
  */
-int qi_args_parse(const struct qi_option *options, int argc, char **argv);
+int qi_args_parse(const struct qi_option *options, int argc, char **argv,
+		  int *first);
 
 /* The table entry for --NAME or -X, or NULL. */
 const struct qi_option *qi_option_find(const struct qi_option *options,
@@ -136,18 +137,16 @@ bool qi_option_is_optional(const struct qi_option *o);
 /* Print the options, aligned. */
 void qi_args_help(const struct qi_option *options);
 
-/* Name of the command that usage errors refer to, such as "bitmap add". */
-void qi_usage_command(const char *name);
+/*
+ * Name of the command that usage errors refer to, such as "bitmap add", and
+ * the exit code that they give.
+ */
+void qi_usage_command(const char *name, int code);
 
-/* Print a usage error with a hint; returns QI_EXIT_USAGE. */
+/* Print a usage error with a hint; returns its exit code. */
 int qi_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/*
- * Read a size: a decimal or hexadecimal number with an optional suffix
- * b k m g t p e in either case, 0 to INT64_MAX; only with a suffix above b
- * may it have a fraction. 0, or QI_EXIT_USAGE after a usage error that names
- * `what`.
- */
+/* qi_parse_size(); 0, or an exit code after an error that names `what`. */
 int qi_read_size(const char *what, const char *text, uint64_t *out);
 
 #endif

@@ -87,16 +87,21 @@ void qi_point_table_row(struct qi_table *t, const struct qi_point *p)
 
 void qi_point_summary(const struct qi_point *p)
 {
-	char dirty[QI_HUMAN], stored[QI_HUMAN], took[QI_HUMAN];
-	uint64_t bytes = 0;
+	const bool full = p->type == QI_BACKUP_FULL;
+	char human[QI_HUMAN], copied[QI_HUMAN], took[QI_HUMAN], files[QI_HUMAN];
+	uint64_t bytes = 0, stored = 0;
 
-	for (size_t i = 0; i < p->drive_count; i++)
-		bytes += p->drives[i].dirty;
-	printf("backup %s: %s, %zu drive%s, %s dirty, %s stored, %s\n", p->id,
-	       qi_point_type(p), p->drive_count, p->drive_count == 1 ? "" : "s",
-	       qi_human_fixed(dirty, bytes),
-	       qi_human_fixed(stored, p->file_size),
-	       qi_human_seconds(took, p->seconds));
+	for (size_t i = 0; i < p->drive_count; i++) {
+		bytes += full ? p->drives[i].size : p->drives[i].dirty;
+		stored += p->drives[i].stored;
+	}
+	printf("backup %s: %s, %zu drive%s, %s %s, %s copied, %s (%s of "
+	       "files)\n",
+	       p->id, qi_point_type(p), p->drive_count,
+	       p->drive_count == 1 ? "" : "s", qi_human_size(human, bytes),
+	       full ? "in size" : "dirty", qi_human_size(copied, stored),
+	       qi_human_seconds(took, p->seconds),
+	       qi_human_size(files, p->file_size));
 }
 
 void qi_point_warn(const struct qi_point *p)

@@ -192,7 +192,7 @@ static int build_place_packed(struct qi_writer *w, uint64_t off, size_t len,
 		return qi_fail(e, EFBIG,
 			       "'%s' is too large for compressed "
 			       "clusters",
-			       w->file->path);
+			       w->file->name);
 	sectors = ((at & 511) + len - 1) / 512;
 	set_entry(b, off, QCOW2_COMPRESSED | sectors << x | at);
 	*host_off = at;
@@ -232,7 +232,7 @@ static int write_refcounts(struct builder *b, struct qi_error *e)
 		return qi_fail(e, EFBIG,
 			       "'%s' needs a refcount table of more "
 			       "than 8 MiB; choose larger clusters",
-			       b->base.file->path);
+			       b->base.file->name);
 	table = calloc(clusters, b->base.unit);
 	if (!block || !table)
 		return qi_no_memory(e);
