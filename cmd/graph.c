@@ -188,8 +188,13 @@ static void draw(const struct qi_tree *t)
 	for (; root != QI_NO_INDEX; root = next_child(t, QI_NO_INDEX, root + 1))
 		draw_node(t, root, "");
 	for (size_t i = 0; i < t->broken_count; i++) {
-		QI_AUTO_TEXT char *path = qi_safe(t->broken[i].path);
+		QI_AUTO_TEXT char *path = NULL;
 
+		if (!t->node_count) {
+			qi_say_error("%s", t->broken[i].error);
+			continue;
+		}
+		path = qi_safe(t->broken[i].path);
 		printf("%s%s%s:\n", qi_colour(QI_BOLD), path,
 		       qi_colour(QI_PLAIN));
 		draw_error("   ", t->broken[i].error);

@@ -106,7 +106,7 @@ char *qi_path_folder(const char *path);
 const char *qi_path_name(const char *path);
 /* dir/name, or name when it is absolute; malloc'd, NULL without memory. */
 char *qi_path_join(const char *dir, const char *name);
-/* A hidden name beside path that is not used: DIR/.NAME.RANDOM; malloc'd. */
+/* The hidden name of path in the making: DIR/.NAME.qimg; malloc'd. */
 char *qi_path_temporary(const char *path);
 /* printf into new memory; NULL without memory. */
 char *qi_format_text(const char *fmt, ...)

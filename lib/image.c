@@ -14,6 +14,22 @@ struct resolved {
 	uint64_t size;
 };
 
+/* What is not said is taken from the backing file n. */
+static int take_backing(const char *path, const struct qi_node *n,
+			struct resolved *r, struct qi_error *e)
+{
+	if (r->size == QI_NO_OFFSET)
+		r->size = n->facts.size;
+	/* Recorded, so that nobody has to probe it again. */
+	if (!r->backing_format)
+		r->backing_format = n->format->name;
+	for (; n; n = n->facts.backing)
+		if (qi_node_is_file(n, path))
+			return qi_fail(e, EINVAL, "'%s' would rest on itself",
+				       path);
+	return 0;
+}
+
 /* The size and, unless told otherwise, the format of the backing file. */
 static int look_at_backing(const char *path, struct resolved *r,
 			   struct qi_error *e)
@@ -28,15 +44,8 @@ static int look_at_backing(const char *path, struct resolved *r,
 	if (!where || qi_graph_new(&g))
 		return qi_no_memory(e);
 	ret = qi_graph_add(g, where, &how, &n, e);
-	for (struct qi_node *b = n; !ret && b; b = b->facts.backing)
-		if (qi_node_is_file(b, path))
-			ret = qi_fail(e, EINVAL, "'%s' would rest on itself",
-				      path);
-	if (!ret && r->size == QI_NO_OFFSET)
-		r->size = n->facts.size;
-	/* Recorded, so that nobody has to probe it again. */
-	if (!ret && !r->backing_format)
-		r->backing_format = n->format->name;
+	if (!ret)
+		ret = take_backing(path, n, r, e);
 	qi_graph_free(g);
 	return ret ? qi_context(e, ret, "cannot use the backing file") : 0;
 }

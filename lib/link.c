@@ -28,6 +28,12 @@ int qi_drive_flip(struct qi_drive *d, const char *head, struct qi_error *e)
 	if (!target || !temp)
 		return qi_no_memory(e);
 	ret = qi_symlink(target, temp, e);
+	if (ret == -EEXIST) {
+		/* Left by a run that was ended; the drive's head is locked. */
+		ret = qi_unlink(temp, e);
+		if (!ret)
+			ret = qi_symlink(target, temp, e);
+	}
 	if (ret)
 		return ret;
 	ret = qi_rename(temp, d->path, e);

@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -211,4 +212,10 @@ int qi_lock(struct qi_file *f, enum qi_access access, bool force_share,
 		}
 	}
 	return 0;
+}
+
+bool qi_claim(struct qi_file *f)
+{
+	/* Where there are no such locks, everybody is believed. */
+	return flock(f->fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
 }

@@ -14,4 +14,10 @@ int qi_lock(struct qi_file *f, enum qi_access access, bool force_share,
 	    struct qi_error *e);
 void qi_unlock(struct qi_file *f);
 
+/*
+ * Is this unfinished file ours alone? For as long as it is open. Has nothing
+ * to do with QEMU's locks.
+ */
+bool qi_claim(struct qi_file *f);
+
 #endif

@@ -48,12 +48,10 @@ char *qi_path_join(const char *dir, const char *name)
 char *qi_path_temporary(const char *path)
 {
 	QI_AUTOFREE char *dir = qi_path_folder(path);
-	QI_AUTOFREE char *name = NULL;
-	uint32_t tag;
-
-	qi_random(&tag, sizeof(tag));
 	/* A long name is cut so that the addition fits the limit of 255. */
-	name = qi_format_text(".%.200s.%08x", qi_path_name(path), tag);
+	QI_AUTOFREE char *name =
+		qi_format_text(".%.240s.qimg", qi_path_name(path));
+
 	return dir && name ? qi_path_join(dir, name) : NULL;
 }
 

@@ -31,6 +31,40 @@ static int check_existing(const char *path, enum qi_temp_mode mode,
 	return ret == -ENOLCK ? 0 : ret;
 }
 
+/* Remove what an ended run has left under the hidden name. */
+static int remove_leftover(const char *path, struct qi_error *e)
+{
+	QI_AUTOCLOSE struct qi_file *f = NULL;
+	int ret = qi_file_open(&f, path, true, e);
+
+	if (ret == -ENOENT)
+		return 0;
+	if (!ret && !qi_claim(f))
+		return qi_fail(e, EBUSY, "another process is making it");
+	return ret ? ret : qi_unlink(path, e);
+}
+
+/* A new file under the hidden name that nobody else takes for a leftover. */
+static int create_hidden(struct qi_temp *t, struct qi_error *e)
+{
+	for (;;) {
+		int ret = qi_file_create(&t->file, t->path, e);
+
+		if (!ret && qi_claim(t->file) && qi_file_is_current(t->file))
+			return 0;
+		if (!ret) {
+			/* Another process was between our two calls. */
+			qi_file_close(t->file, NULL);
+			t->file = NULL;
+			continue;
+		}
+		if (ret == -EEXIST)
+			ret = remove_leftover(t->path, e);
+		if (ret)
+			return ret;
+	}
+}
+
 int qi_temp_open(struct qi_temp *t, const char *path, enum qi_temp_mode mode,
 		 struct qi_error *e)
 {
@@ -48,12 +82,13 @@ int qi_temp_open(struct qi_temp *t, const char *path, enum qi_temp_mode mode,
 	if (!t->path)
 		ret = qi_fail(e, ENOMEM, "out of memory");
 	else
-		ret = qi_file_create(&t->file, t->path, e);
+		ret = create_hidden(t, e);
 	if (ret) {
 		/* The hidden name means nothing to the user. */
 		if (ret != -ENOMEM)
 			qi_fail(e, -ret, "cannot create '%s': %s", path,
-				strerror(-ret));
+				ret == -EBUSY ? "another process is making it" :
+						strerror(-ret));
 		free(t->path);
 		t->path = NULL;
 		qi_temp_discard(t);

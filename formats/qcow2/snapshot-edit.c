@@ -60,12 +60,13 @@ static int alloc_and_write(struct qcow2 *q, const void *data, uint64_t bytes,
 			   uint64_t *off, struct qi_error *e)
 {
 	uint64_t padded = qi_round_up(bytes, q->cluster_size);
-	QI_AUTOFREE uint8_t *buf = calloc(1, padded + 1);
+	QI_AUTOFREE uint8_t *buf = NULL;
 	int ret;
 
 	*off = 0;
 	if (!bytes)
 		return 0;
+	buf = calloc(1, padded);
 	if (!buf)
 		return qi_no_memory(e);
 	memcpy(buf, data, bytes);
@@ -123,6 +124,12 @@ static unsigned long next_id(const struct qcow2_snapshots *all)
 	return max + 1;
 }
 
+/* Texts in tables have a length and no end mark. */
+static void put_text(uint8_t *to, const void *text, size_t len)
+{
+	memcpy(to, text, len);
+}
+
 static size_t put_entry(uint8_t *to, const struct qcow2 *q, uint64_t l1_offset,
 			const char *id, const char *name)
 {
@@ -144,8 +151,8 @@ static size_t put_entry(uint8_t *to, const struct qcow2 *q, uint64_t l1_offset,
 		.disk_size = be64_put(q->h.size),
 	};
 	memcpy(to, &n, sizeof(n));
-	memcpy(to + sizeof(n), id, id_len);
-	memcpy(to + sizeof(n) + id_len, name, name_len);
+	put_text(to + sizeof(n), id, id_len);
+	put_text(to + sizeof(n) + id_len, name, name_len);
 	return qi_round_up(sizeof(n) + id_len + name_len, 8);
 }
 

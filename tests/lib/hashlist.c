@@ -111,8 +111,8 @@ static void test_damage(void)
 
 	if (qi_hash_writer_new(&w, "small", DISK, &e))
 		abort();
-	qi_hash_writer_add(w, 5 * QI_HASH_UNIT, 2, some, &e);
-	qi_hash_writer_add(w, 9 * QI_HASH_UNIT, 1, NULL, &e);
+	qi_hash_writer_add(w, 5ull * QI_HASH_UNIT, 2, some, &e);
+	qi_hash_writer_add(w, 9ull * QI_HASH_UNIT, 1, NULL, &e);
 	qi_hash_writer_finish(w, &e);
 	qi_hash_writer_free(w);
 	ok(read_all("small", DISK) == 0, "a small list");

@@ -61,8 +61,8 @@ static void test_bad(void)
 		"json:{\"file\":{\"driver\":\"nbd\",\"filename\":\"a\"}}",
 		"json:{\"file\":{\"driver\":\"file\"}}",
 		"json:{\"file\":{\"filename\":\"a\",\"x\":1}}",
-		"json:{\"driver\":\"qcow2\",\"backing\":null,"
-		"\"file.filename\":\"a\"}",
+		("json:{\"driver\":\"qcow2\",\"backing\":null,"
+		 "\"file.filename\":\"a\"}"),
 	};
 
 	for (size_t i = 0; i < QI_ARRAY_SIZE(bad); i++) {
