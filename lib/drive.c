@@ -113,6 +113,40 @@ struct qi_uuid qi_drive_uuid(const struct qi_drive *d)
 	return n ? n->record->drive : (struct qi_uuid){ { 0 } };
 }
 
+static bool is_empty(struct qi_node *n)
+{
+	struct qi_ranges *r;
+	struct qi_range any;
+	int ret = qi_ranges_allocated(&r, n);
+
+	if (ret)
+		return false;
+	ret = qi_ranges_next(r, &any, NULL);
+	qi_ranges_free(r);
+	return ret == 0;
+}
+
+bool qi_drive_is_unfinished(const struct qi_drive *d, const char *path)
+{
+	const struct qi_open how = { .no_backing = true };
+	const struct qi_record *ours = d->head->record, *r;
+	struct qi_graph *g;
+	struct qi_node *n;
+	bool yes = false;
+
+	if (!d->is_link || qi_record_state_of(d->head) != QI_RECORD_VALID ||
+	    qi_graph_new(&g))
+		return false;
+	if (!qi_graph_add(g, path, &how, &n, NULL) &&
+	    qi_record_state_of(n) == QI_RECORD_VALID) {
+		r = n->record;
+		yes = qi_uuid_equal(&r->drive, &ours->drive) &&
+		      qi_uuid_equal(&r->parent, &ours->image) && is_empty(n);
+	}
+	qi_graph_free(g);
+	return yes;
+}
+
 int qi_drive_check(struct qi_drive *d, struct qi_error *e)
 {
 	const struct qi_record *r = d->head->record;
@@ -128,11 +162,12 @@ int qi_drive_check(struct qi_drive *d, struct qi_error *e)
 	if (qi_record_state_of(d->head) != QI_RECORD_VALID || !r->frozen)
 		return 0;
 	ret = qi_node_dependents(d->head, NULL, &above, e);
-	if (!ret && above.count)
-		ret = qi_fail(e, ESTALE,
-			      "'%s' is a frozen layer and not the head of a "
-			      "drive: '%s' was made on it",
-			      d->head->path, above.path[0]);
+	for (size_t i = 0; !ret && i < above.count; i++)
+		if (!qi_drive_is_unfinished(d, above.path[i]))
+			ret = qi_fail(e, ESTALE,
+				      "'%s' is a frozen layer and not the head "
+				      "of a drive: '%s' was made on it",
+				      d->head->path, above.path[i]);
 	qi_files_free(&above);
 	return ret;
 }

@@ -24,6 +24,7 @@ struct work {
 	struct qi_record *old_record; /* NULL: it can hold none */
 	struct qi_drive_bitmap *bitmaps;
 	size_t bitmap_count;
+	bool replaces; /* a new head that an ended run has left */
 };
 
 static void work_clear(struct work *w)
@@ -115,6 +116,9 @@ static int check_names(struct work *w, struct qi_error *e)
 		return 0;
 	/* The second name of the old head, made before a crash. */
 	if (!w->d->is_link && qi_node_is_file(w->old, fresh))
+		return 0;
+	w->replaces = qi_drive_is_unfinished(w->d, fresh);
+	if (w->replaces)
 		return 0;
 	return qi_fail(e, EEXIST, "'%s' exists already; choose another tag%s",
 		       fresh, w->d->is_link ? ", or --overlay" : "");
@@ -233,7 +237,10 @@ static int write_overlay(struct work *w, struct qi_image *img,
 	if (!backing || qi_graph_new(&g))
 		return qi_no_memory(e);
 	ret = qi_image_start_as(img, w->new_path, &c,
-				w->d->is_link ? QI_TEMP_NEW : QI_TEMP_OWNED, e);
+				!w->d->is_link ? QI_TEMP_OWNED :
+				w->replaces    ? QI_TEMP_REPLACE :
+						 QI_TEMP_NEW,
+				e);
 	if (!ret)
 		ret = qi_image_finish(img, e);
 	if (!ret)
