@@ -479,7 +479,7 @@ static int run(struct work *w, struct qi_error *e)
 	int ret = 0;
 
 	if (w->base->facts.size < w->head->facts.size)
-		ret = w->base->format->grow(w->base, w->head->facts.size, e);
+		ret = qi_node_grow(w->base, w->head->facts.size, e);
 	if (!ret)
 		ret = mark_base(w, e);
 	if (!ret)

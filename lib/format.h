@@ -127,7 +127,12 @@ struct qi_format {
 	/* Start writing guest data into an existing image. */
 	int (*edit)(struct qi_node *n, struct qi_writer **out,
 		    struct qi_error *e);
-	/* Make the virtual disk larger; the new part reads as zero. */
+	/*
+	 * Make room in the tables for a larger disk, so that an edit can write
+	 * past the end before grow() shows it. NULL: nothing to make.
+	 */
+	int (*reserve)(struct qi_node *n, uint64_t size, struct qi_error *e);
+	/* Make the virtual disk larger. */
 	int (*grow)(struct qi_node *n, uint64_t size, struct qi_error *e);
 	/* Why the image must not be written, or 0. NULL: it may. */
 	int (*can_write)(struct qi_node *n, struct qi_error *e);

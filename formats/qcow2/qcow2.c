@@ -208,6 +208,7 @@ const struct qi_format qi_format_qcow2 = {
 	.check = qcow2_check,
 	.build = qcow2_build,
 	.edit = qcow2_edit,
+	.reserve = qcow2_reserve,
 	.grow = qcow2_grow,
 	.can_write = qcow2_can_write,
 	.bitmaps = &qcow2_bitmap_ops,

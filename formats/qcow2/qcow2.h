@@ -191,6 +191,7 @@ void qcow2_refcount_store(uint8_t *block, uint64_t i, unsigned order,
 int qcow2_build(struct qi_file *file, const struct qi_image_spec *spec,
 		struct qi_writer **out, struct qi_error *e);
 int qcow2_edit(struct qi_node *n, struct qi_writer **out, struct qi_error *e);
+int qcow2_reserve(struct qi_node *n, uint64_t size, struct qi_error *e);
 int qcow2_grow(struct qi_node *n, uint64_t size, struct qi_error *e);
 int qcow2_can_write(struct qi_node *n, struct qi_error *e);
 extern const struct qi_format_option qcow2_options[];

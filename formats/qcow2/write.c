@@ -452,10 +452,11 @@ static int copy_l1(struct qcow2 *q, uint32_t entries, uint64_t *off,
 	return 0;
 }
 
-int qcow2_grow(struct qi_node *n, uint64_t size, struct qi_error *e)
+/* Change the size, with an L1 table that is long enough for `reach` bytes. */
+static int set_size(struct qcow2 *q, uint64_t size, uint64_t reach,
+		    struct qi_error *e)
 {
-	struct qcow2 *q = qcow2_of(n);
-	uint64_t need = qcow2_l1_entries(q->h.cluster_bits, q->l2_bits, size);
+	uint64_t need = qcow2_l1_entries(q->h.cluster_bits, q->l2_bits, reach);
 	uint64_t old_off = q->h.l1_offset;
 	uint64_t old_len = (uint64_t)q->h.l1_size * sizeof(be64);
 	struct qcow2_resize resize = { size, q->h.l1_offset, q->h.l1_size };
@@ -463,9 +464,9 @@ int qcow2_grow(struct qi_node *n, uint64_t size, struct qi_error *e)
 
 	if (need * sizeof(be64) > QCOW2_MAX_L1_BYTES)
 		return qi_fail(e, EFBIG,
-			       "'%s' cannot grow to %llu bytes with "
-			       "clusters of %u",
-			       n->file->path, (unsigned long long)size,
+			       "'%s' cannot grow to %llu bytes with clusters "
+			       "of %u",
+			       q->file->name, (unsigned long long)reach,
 			       q->cluster_size);
 	ret = qcow2_refcounts_open(q, e);
 	if (!ret && need > q->h.l1_size) {
@@ -477,4 +478,17 @@ int qcow2_grow(struct qi_node *n, uint64_t size, struct qi_error *e)
 	if (!ret && resize.l1_offset != old_off && old_len)
 		ret = qcow2_free(q, old_off, old_len, e);
 	return ret ? ret : qcow2_refcounts_write(q, e);
+}
+
+int qcow2_reserve(struct qi_node *n, uint64_t size, struct qi_error *e)
+{
+	struct qcow2 *q = qcow2_of(n);
+	uint64_t need = qcow2_l1_entries(q->h.cluster_bits, q->l2_bits, size);
+
+	return need <= q->h.l1_size ? 0 : set_size(q, q->h.size, size, e);
+}
+
+int qcow2_grow(struct qi_node *n, uint64_t size, struct qi_error *e)
+{
+	return set_size(qcow2_of(n), size, size, e);
 }
