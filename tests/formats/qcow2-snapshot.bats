@@ -88,8 +88,7 @@ now() {
   qemu-img create -q -f qcow2 -o refcount_bits=1 a.qcow2 10M
   qemu-io -c 'write -P 1 0 1M' a.qcow2
   cp a.qcow2 b.qcow2
-  run_apart snapshot -c one a.qcow2
-  [ "$status" = 1 ]
+  expect_code 1 qimg snapshot -c one a.qcow2
   [[ $stderr == *'refcounts of 1 bits are too small'* ]]
   good
   qemu-img compare -q a.qcow2 b.qcow2
