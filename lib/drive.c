@@ -10,19 +10,21 @@
 #define MAX_LINKS 40
 
 /* Follow *path one symbolic link further. 1: done, 0: it is none. */
-static int follow(char **path, struct qi_error *e)
+static int follow(const struct qi_drive *d, char **path, struct qi_error *e)
 {
 	char target[4096];
 	ssize_t n = readlink(*path, target, sizeof(target) - 1);
 	QI_AUTOFREE char *dir = NULL;
 	char *next;
 
+	if (n < 0 && errno == EINVAL)
+		return 0;
+	if (n < 0 && strcmp(*path, d->path))
+		return qi_fail(e, errno, "cannot open drive '%s': '%s': %s",
+			       d->path, *path, strerror(errno));
 	if (n < 0)
-		return errno == EINVAL ? 0 :
-					 qi_fail(e, errno,
-						 "cannot open "
-						 "drive '%s': %s",
-						 *path, strerror(errno));
+		return qi_fail(e, errno, "cannot open drive '%s': %s", d->path,
+			       strerror(errno));
 	target[n] = '\0';
 	dir = qi_path_folder(*path);
 	next = dir ? qi_path_join(dir, target) : NULL;
@@ -42,7 +44,7 @@ static int find_head(struct qi_drive *d, struct qi_error *e)
 	if (!d->head_path)
 		return qi_no_memory(e);
 	for (int i = 0; i < MAX_LINKS; i++) {
-		ret = follow(&d->head_path, e);
+		ret = follow(d, &d->head_path, e);
 		if (ret <= 0)
 			return ret;
 		d->is_link = true;

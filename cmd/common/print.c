@@ -115,6 +115,9 @@ char *qi_safe(const char *text)
 }
 
 static void say(const char *prefix, const char *fmt, va_list ap)
+	__attribute__((format(printf, 2, 0)));
+
+static void say(const char *prefix, const char *fmt, va_list ap)
 {
 	QI_AUTO_TEXT char *safe = NULL;
 	char text[2048];

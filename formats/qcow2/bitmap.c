@@ -172,6 +172,12 @@ int qcow2_bitmap_table(struct qcow2 *q, struct qcow2_bitmap *b,
 
 	if (b->table)
 		return 0;
+	if (!qi_is_aligned(b->table_offset, q->cluster_size) ||
+	    !qi_fits(b->table_offset, bytes, q->file->size))
+		return qcow2_damaged(q, e,
+				     "the table of bitmap '%s' is not in "
+				     "the file",
+				     b->facts.name);
 	b->table = malloc(bytes + 1);
 	if (!b->table)
 		return qi_no_memory(e);
