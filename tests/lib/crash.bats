@@ -72,7 +72,7 @@ each_call() {
       [ -z "$(find . -name '.*qimg*')" ]
       cd ..
     done
-    [ "$n" -gt 5 ]
+    [ "$n" -gt 3 ]
     [ "$n" -lt 300 ]
   done
 }
