@@ -454,25 +454,23 @@ static int drive_change(struct qi_drive *d, const struct qi_bitmap_edit *edit,
 	*c = (struct qi_bitmap_change){ .name = edit->name };
 	if (ret && ret != -ENOENT)
 		return ret;
-	if (edit->verb != QI_BITMAP_REMOVE) {
-		int conflict = check_conflicts(d, edit->name, e);
-
-		if (conflict)
-			return conflict;
-	}
-	if (edit->verb == QI_BITMAP_ADD)
-		return ret ? add_to_drive(d, edit, r, c, e) :
-			     qi_fail(e, EEXIST,
-				     "drive '%s' has a bitmap '%s' "
-				     "already",
-				     d->path, edit->name);
-	if (ret)
+	if (ret && edit->verb != QI_BITMAP_ADD)
 		return qi_fail(e, ENOENT,
-			       "drive '%s' has no bitmap '%s'; "
-			       "'qimg bitmap list --drive %s' shows what it "
-			       "has",
+			       "drive '%s' has no bitmap '%s'; 'qimg bitmap "
+			       "list --drive %s' shows what it has",
 			       d->path, edit->name, d->path);
+	if (!ret && edit->verb == QI_BITMAP_ADD)
+		return qi_fail(e, EEXIST,
+			       "drive '%s' has a bitmap '%s' already", d->path,
+			       edit->name);
+	if (edit->verb != QI_BITMAP_REMOVE) {
+		ret = check_conflicts(d, edit->name, e);
+		if (ret)
+			return ret;
+	}
 	switch (edit->verb) {
+	case QI_BITMAP_ADD:
+		return add_to_drive(d, edit, r, c, e);
 	case QI_BITMAP_REMOVE:
 		return remove_from_drive(d, edit->name, r, c, e);
 	case QI_BITMAP_CLEAR:

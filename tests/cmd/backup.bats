@@ -1,0 +1,252 @@
+#!/usr/bin/env bats
+# qimg backup, backup list, backup verify.
+
+load ../helpers
+load common
+
+setup() {
+  mkimage vm.qcow2 4M 21
+  qimg bitmap add -q --drive vm.qcow2 daily
+}
+
+full() {
+  qimg backup -q --full --drive vm.qcow2 --bitmap daily --to repo "$@"
+}
+
+increment() {
+  qimg backup -q --incremental --drive vm.qcow2 --bitmap daily --to repo
+}
+
+# The image of the last point is what the drive is.
+last_is() {
+  local image
+  image=$(find repo/points -name "${2:-vm}.qcow2" | sort | tail -n 1)
+  oracle_equal "$image" "$1"
+}
+
+@test "full, then increments of no more than what is dirty" {
+  full
+  last_is vm.qcow2
+  write vm.qcow2 'write -P 1 1M 64k' 'write -P 2 3M 100k'
+  expect_code 0 qimg backup --incremental --drive vm.qcow2 --bitmap daily \
+    --to repo --output json
+  json '.points // [.point] | .[0].drives[0]
+    | .dirty == 196608 and .stored <= 196608'
+  last_is vm.qcow2
+  # Nothing changed, nothing copied.
+  increment
+  run_qimg backup list --output json repo
+  json '.points | length == 3 and .[2].drives[0].dirty == 0'
+  json '.points | .[0].type == "full" and .[1].type == "incremental"
+    and .[1].parent == .[0].id and .[2].parent == .[1].id'
+  qimg backup verify -q --read-data repo
+}
+
+@test "across a snapshot and a commit" {
+  local n
+  full
+  write vm.qcow2 'write -P 1 0 64k'
+  qimg snapshot create -q --drive vm.qcow2 s
+  write vm.qcow2 'write -P 2 1M 64k'
+  increment
+  last_is vm.qcow2
+  write vm.qcow2 'write -P 3 2M 64k' 'write -z 64k 64k'
+  qimg commit -q --drive vm.qcow2
+  write vm.qcow2 'write -P 4 3M 64k'
+  increment
+  last_is vm.qcow2
+  run_qimg backup list --output json repo
+  json '[.points[].drives[0].dirty][1:] == [131072, 196608]'
+  # The files of a point are sound for QEMU too.
+  for n in repo/points/*/vm.qcow2; do oracle_check "$n"; done
+}
+
+@test "a drive link; its name is that of the link" {
+  mv vm.qcow2 disk.qcow2
+  ln -s disk.qcow2 web
+  qimg backup -q --full --drive web --bitmap daily --to repo
+  qimg snapshot create -q --drive web s
+  write web.s.qcow2 'write -P 9 0 64k'
+  qimg backup -q --incremental --drive web --bitmap daily --to repo
+  last_is web web
+}
+
+@test "several drives make one point" {
+  mkimage data.qcow2 2M 22
+  qimg bitmap add -q --drive data.qcow2 daily
+  qimg backup -q --full --drive vm.qcow2 --drive data.qcow2 --bitmap daily \
+    --to repo
+  write data.qcow2 'write -P 7 0 64k'
+  qimg backup -q --incremental --drive vm.qcow2 --drive data.qcow2 \
+    --bitmap daily --to repo
+  run_qimg backup list --output json repo
+  json '[.points[1].drives[] | [.name, .dirty]]
+    == [["vm", 0], ["data", 65536]]'
+  last_is vm.qcow2
+  last_is data.qcow2 data
+  # All or nothing: the second one has no such bitmap.
+  qimg bitmap add -q --drive vm.qcow2 other
+  refuses 6 backup --full --drive vm.qcow2 --drive data.qcow2 --bitmap other \
+    --to repo : 'data.qcow2' "'qimg bitmap add"
+}
+
+@test "-c, -m: compressed, and the same bytes for any number of threads" {
+  full -c -m 1
+  qimg backup -q --full --drive vm.qcow2 --bitmap daily --to repo -c -m 4
+  cmp repo/points/*/vm.qcow2
+  [ "$(qemu-img check --output=json "$(echo repo/points/000001*/vm.qcow2)" |
+    jq '."compressed-clusters" > 0')" = true ]
+  last_is vm.qcow2
+}
+
+@test "--dry-run shows the steps and changes nothing" {
+  local before
+  before=$(state)
+  expect_code 0 qimg backup -n --full --drive vm.qcow2 --bitmap daily --to repo
+  says 'store all' 'clear bitmap'
+  [ "$before" = "$(state)" ]
+}
+
+@test "text, quiet, progress" {
+  expect_code 0 qimg backup --full --drive vm.qcow2 --bitmap daily --to repo
+  says 'full' '1 drive' 'copied'
+  expect_code 0 qimg backup -q -p --incremental --drive vm.qcow2 \
+    --bitmap daily --to repo
+  [ -z "$output" ]
+  expect_code 0 qimg backup list repo
+  says ID full incremental 000001- 000002-
+}
+
+@test "without a bitmap: full only, and the drive is only read" {
+  local before
+  before=$(sha256sum vm.qcow2)
+  qimg backup -q --full --drive vm.qcow2 --to repo
+  [ "$before" = "$(sha256sum vm.qcow2)" ]
+  last_is vm.qcow2
+  refuses 2 backup --incremental --drive vm.qcow2 --to repo : --bitmap
+}
+
+@test "bitmaps that cannot serve an increment: code 6, and what helps" {
+  refuses 6 backup --incremental --drive vm.qcow2 --bitmap none --to repo \
+    : "'none'" || true
+  full
+  # Rolled back to before the backup.
+  cp vm.qcow2 old.qcow2
+  increment
+  cp old.qcow2 vm.qcow2
+  increment # the clear after the last point was lost: taken again
+  increment
+  cp old.qcow2 vm.qcow2
+  refuses 6 backup --incremental --drive vm.qcow2 --bitmap daily --to repo \
+    : --full
+  full
+  # Paused for a while.
+  qimg bitmap disable -q --drive vm.qcow2 daily
+  write vm.qcow2 'write -P 3 0 64k'
+  qimg bitmap enable -q --drive vm.qcow2 daily
+  refuses 6 backup --incremental --drive vm.qcow2 --bitmap daily --to repo \
+    : disabled --full
+  full
+  # Lost by a writer that was killed.
+  hold_image vm.qcow2
+  crash_holder
+  refuses 6 backup --incremental --drive vm.qcow2 --bitmap daily --to repo \
+    : --full
+  full
+  increment
+  last_is vm.qcow2
+}
+
+@test "an estimated dirty set serves, with a warning" {
+  full
+  mv vm.qcow2 disk.qcow2
+  ln -s disk.qcow2 vm
+  qemu-img create -q -f qcow2 -b disk.qcow2 -F qcow2 foreign.qcow2
+  write foreign.qcow2 'write -P 8 1M 64k'
+  ln -sf foreign.qcow2 vm
+  expect_code 0 qimg backup --incremental --drive vm --bitmap daily --to repo
+  [[ $stderr == *warning* ]]
+  last_is foreign.qcow2
+}
+
+@test "a drive in use is refused and named, and not changed" {
+  hold_image vm.qcow2
+  refuses 5 backup --full --drive vm.qcow2 --bitmap daily --to repo \
+    : "$HOLD_PID" qemu-io
+  release_image
+  hold_daemon vm.qcow2
+  refuses 5 backup --full --drive vm.qcow2 --bitmap daily --to repo \
+    : "$HOLD_PID" qemu-storage
+  release_daemon
+}
+
+@test "bad use" {
+  refuses 2 backup
+  refuses 2 backup --full --to repo : --drive
+  refuses 2 backup --full --drive vm.qcow2 : --to
+  refuses 2 backup --full --incremental --drive vm.qcow2 --to repo
+  refuses 1 backup --full --drive none.qcow2 --to repo : "'none.qcow2'"
+  mkdir other
+  echo mine >other/file
+  refuses 1 backup --full --drive vm.qcow2 --to other : "'other'"
+}
+
+@test "no space: code 7, no point, and the bitmap as it was" {
+  full
+  write vm.qcow2 'write -P 1 0 1M'
+  QIMG_FAULT=write:4:ENOSPC expect_code 7 qimg backup --incremental \
+    --drive vm.qcow2 --bitmap daily --to repo
+  complains 'No space left'
+  no_hidden_files
+  run_qimg backup list --output json repo
+  json '.points | length == 1'
+  increment
+  last_is vm.qcow2
+}
+
+@test "verify finds a flipped byte: data, hashes, manifest, metadata" {
+  local f at
+  full
+  write vm.qcow2 'write -P 1 0 1M'
+  increment
+  expect_code 0 qimg backup verify repo
+  cp -a repo good
+  for f in vm.qcow2 vm.hashes manifest.json CHECKSUMS; do
+    rm -rf repo
+    cp -a good repo
+    f=$(echo repo/points/000002*/"$f")
+    at=$(($(stat -c %s "$f") / 2))
+    # Data is in the third cluster of the image, after header and tables.
+    [[ $f != *.qcow2 ]] || at=$((3 * 65536 + 7))
+    perl -e 'open my $f, "+<:raw", $ARGV[0]; seek $f, $ARGV[1], 0;
+      read $f, my $c, 1; seek $f, $ARGV[1], 0;
+      print $f chr(ord($c) ^ 1)' "$f" "$at"
+    echo "$f at $at"
+    expect_code 4 qimg backup verify --read-data repo
+    [[ $stderr$output == *000002* ]]
+  done
+}
+
+@test "verify finds missing files, and what rests on them" {
+  full
+  write vm.qcow2 'write -P 1 0 1M'
+  increment
+  rm repo/points/000001*/vm.qcow2
+  expect_code 4 qimg backup verify repo
+  expect_code 4 qimg backup verify repo last
+  rm -r repo/points/000001*
+  expect_code 4 qimg backup verify repo
+  expect_code 1 qimg backup verify repo nothing
+  complains "'nothing'"
+}
+
+@test "a damaged manifest does not hide the other points" {
+  full
+  full
+  echo '{' >"$(echo repo/points/000001*/manifest.json)"
+  run_qimg backup list repo
+  says 000001- 000002-
+  expect_code 4 qimg backup verify repo
+  qimg restore -q --from repo --at last a.qcow2
+  oracle_equal a.qcow2 vm.qcow2
+}

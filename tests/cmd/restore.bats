@@ -1,0 +1,122 @@
+#!/usr/bin/env bats
+# qimg restore: any point, to any format, checked against copies of the drive.
+
+load ../helpers
+load common
+
+# A repository with three points of drive vm; one.raw to three.raw are its
+# content at each.
+setup() {
+  mkimage vm.qcow2 4M 11
+  qimg bitmap add -q --drive vm.qcow2 daily
+  qemu-img convert -O raw vm.qcow2 one.raw
+  qimg backup -q --full --drive vm.qcow2 --bitmap daily --to repo
+  write vm.qcow2 'write -P 5 1M 100k' 'write -z 2M 128k'
+  qemu-img convert -O raw vm.qcow2 two.raw
+  qimg backup -q --incremental --drive vm.qcow2 --bitmap daily --to repo
+  qemu-img resize -q vm.qcow2 6M
+  write vm.qcow2 'write -P 6 5M 64k'
+  qemu-img convert -O raw vm.qcow2 three.raw
+  qimg backup -q --incremental --drive vm.qcow2 --bitmap daily --to repo
+}
+
+@test "every point, by id, prefix and 'last', is what the drive was" {
+  local ids
+  mapfile -t ids < <(qimg backup list --output json repo |
+    jq -r '.points[].id')
+  [ ${#ids[@]} = 3 ]
+  qimg restore -q --from repo --at "${ids[0]}" a.qcow2
+  oracle_equal a.qcow2 one.raw
+  qimg restore -q --from repo --at 000002 b.qcow2
+  oracle_equal b.qcow2 two.raw
+  qimg restore -q --from repo --at last c.qcow2
+  oracle_equal c.qcow2 three.raw
+  qimg restore -q --from repo d.qcow2
+  oracle_equal d.qcow2 three.raw
+  oracle_check d.qcow2
+  # Stock tools restore the same.
+  qemu-img convert -O raw "repo/points/${ids[1]}/vm.qcow2" e.raw
+  oracle_equal e.raw two.raw
+}
+
+@test "--at TIME: the last point not after it" {
+  qimg restore -q --from repo --at 2999-12-31 a.qcow2
+  oracle_equal a.qcow2 three.raw
+  refuses 1 restore --from repo --at 1999-12-31T23:59 z.qcow2 : 1999-12-31
+}
+
+@test "-O, -o, -c, -m: formats, options, compression, threads" {
+  qimg restore -q --from repo -O raw a.raw
+  cmp a.raw three.raw
+  qimg restore -q --from repo -o cluster_size=4k,compat=0.10 -m 3 b.qcow2
+  [ "$(qemu-img info --output=json b.qcow2 | jq '."cluster-size"')" = 4096 ]
+  oracle_equal b.qcow2 three.raw
+  qimg restore -q --from repo -c -o compression_type=zstd c.qcow2
+  oracle_equal c.qcow2 three.raw
+  [ "$(qemu-img check --output=json c.qcow2 |
+    jq '."compressed-clusters" > 0')" = true ]
+  expect_code 0 qimg restore --from repo -o help x.qcow2
+  says cluster_size
+  [ ! -e x.qcow2 ]
+}
+
+@test "--drive: which one, where a point has several" {
+  mkimage data.qcow2 2M 12
+  qimg bitmap add -q --drive data.qcow2 daily
+  qimg backup -q --full --drive vm.qcow2 --drive data.qcow2 --bitmap daily \
+    --to repo
+  refuses 2 restore --from repo z.qcow2 : --drive
+  qimg restore -q --from repo --drive data z.qcow2
+  oracle_equal z.qcow2 data.qcow2
+  refuses 1 restore --from repo --drive nothing y.qcow2 : "'nothing'"
+}
+
+@test "an existing target needs --force; --dry-run changes nothing" {
+  echo mine >a.qcow2
+  refuses 1 restore --from repo a.qcow2 : --force
+  [ "$(<a.qcow2)" = mine ]
+  qimg restore -q --from repo --force a.qcow2
+  oracle_equal a.qcow2 three.raw
+  expect_code 0 qimg restore --from repo --dry-run b.qcow2
+  [ ! -e b.qcow2 ]
+}
+
+@test "text, JSON, quiet, progress" {
+  expect_code 0 qimg restore --from repo a.qcow2
+  says "'a.qcow2'" "'vm'"
+  expect_code 0 qimg restore -q --from repo b.qcow2
+  [ -z "$output$stderr" ]
+  expect_code 0 qimg restore --from repo --output json c.qcow2
+  json '.qimg and .filename == "c.qcow2" and .drive == "vm"'
+  expect_code 0 qimg restore -q -p --from repo d.qcow2
+}
+
+@test "what cannot be: no repository, no folder, no space, wrong options" {
+  refuses 1 restore --from nothing a.qcow2 : "'nothing'"
+  refuses 1 restore --from repo no/a.qcow2 : "'no/a.qcow2'"
+  refuses 2 restore a.qcow2 : --from
+  refuses 2 restore --from repo
+  refuses 1 restore --from repo -O nothing a.qcow2 : "'nothing'"
+  refuses 1 restore --from repo -o bogus=1 a.qcow2 : "'bogus'"
+  QIMG_FAULT=write:2:ENOSPC expect_code 7 qimg restore --from repo a.qcow2
+  complains 'No space left'
+  [ ! -e a.qcow2 ]
+  no_hidden_files
+}
+
+@test "the repository is only read" {
+  local before
+  before=$(state repo)
+  qimg restore -q --from repo a.qcow2
+  [ "$before" = "$(state repo)" ]
+}
+
+@test "damage in what a point rests on is an error, and leaves no target" {
+  local base
+  base=$(find repo/points -path '*000001*' -name vm.qcow2)
+  truncate -s 70000 "$base"
+  expect_code 4 qimg restore --from repo a.qcow2
+  complains 'truncated'
+  [ ! -e a.qcow2 ]
+  no_hidden_files
+}
