@@ -185,12 +185,30 @@ static void measure_drive(struct qi_tree_drive *d)
 
 /* -------------------------------------------------------------- drives */
 
+/* Whether a drive was noted before; it may have been named otherwise. */
+static bool is_known_drive(const struct qi_tree *t, const char *path)
+{
+	struct stat want, st;
+
+	if (lstat(path, &want))
+		return false;
+	for (size_t i = 0; i < t->drive_count; i++) {
+		if (!lstat(qi_drive_path(t->drives[i].drive), &st) &&
+		    st.st_dev == want.st_dev && st.st_ino == want.st_ino)
+			return true;
+	}
+	return false;
+}
+
 /* Open the drive at path and note it with its chain. */
 static int add_drive(struct qi_tree *t, const char *path, struct qi_error *e)
 {
 	struct qi_drive *d;
-	int ret = qi_drive_add(t->graph, path, &t->how, &d, e);
+	int ret;
 
+	if (is_known_drive(t, path))
+		return 0;
+	ret = qi_drive_add(t->graph, path, &t->how, &d, e);
 	if (ret < 0)
 		return ret;
 	note_chain(t, qi_drive_head(d), NULL);
