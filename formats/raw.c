@@ -89,8 +89,10 @@ static int raw_zero(struct qi_writer *w, uint64_t off, uint64_t len,
 
 static int raw_finish(struct qi_writer *w, struct qi_error *e)
 {
-	/* The last unit was padded. */
-	int ret = qi_file_resize(w->file, w->size, e);
+	/* The last unit was padded; a device is as long as it is. */
+	int ret = w->file->size == w->size ?
+			  0 :
+			  qi_file_resize(w->file, w->size, e);
 
 	return ret ? ret : qi_file_sync(w->file, e);
 }

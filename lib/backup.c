@@ -55,6 +55,14 @@ static char *drive_name(const struct qi_drive *d)
 				    strdup(name);
 }
 
+static bool is_utf8(const char *text)
+{
+	json_t *s = json_string(text);
+
+	json_decref(s);
+	return s != NULL;
+}
+
 static int name_drive(struct work *w, struct source *s, struct qi_error *e)
 {
 	struct qi_point_drive *o = s->out;
@@ -62,6 +70,11 @@ static int name_drive(struct work *w, struct source *s, struct qi_error *e)
 	o->name = drive_name(s->drive);
 	if (!o->name)
 		return qi_no_memory(e);
+	if (!is_utf8(o->name))
+		return qi_fail(e, EINVAL,
+			       "the name of drive '%s' is not valid UTF-8, and "
+			       "cannot stand in a manifest",
+			       s->drive->path);
 	if (o->name[0] == '.')
 		return qi_fail(e, EINVAL,
 			       "drive '%s' cannot be backed up under "
@@ -134,6 +147,32 @@ static bool is_same_source(const struct qi_point_drive *a,
 	       qi_uuid_equal(&a->drive, &b->drive);
 }
 
+/* An increment is worth nothing when what it rests on cannot be opened. */
+static int check_parent(struct work *w, const struct qi_point_drive *o,
+			struct qi_error *e)
+{
+	size_t i = qi_repo_index(w->r, o->parent);
+	struct qi_graph *g;
+	struct qi_node *n;
+	int ret;
+
+	if (i == SIZE_MAX)
+		return qi_fail(
+			e, ESTALE,
+			"point %s, which the increment would rest on, is "
+			"missing; take one with --full",
+			o->parent);
+	if (qi_graph_new(&g))
+		return qi_no_memory(e);
+	ret = qi_repo_open_image(w->r, &w->r->points[i], o->name, g, &n, e);
+	qi_graph_free(g);
+	if (!ret)
+		return 0;
+	qi_context(e, ret, "point %s, which the increment would rest on",
+		   o->parent);
+	return -ESTALE;
+}
+
 /*
  * The point that an increment builds on: the last one, when it ends where the
  * bitmap starts. When the last one starts there too, the clear after it was
@@ -164,7 +203,7 @@ static int find_parent(struct work *w, struct source *s, struct qi_error *e)
 			       "take one with --full",
 			       o->bitmap, s->drive->path, w->r->path);
 	o->parent = strdup(parent);
-	return o->parent ? 0 : qi_no_memory(e);
+	return o->parent ? check_parent(w, o, e) : qi_no_memory(e);
 }
 
 static int plan_source(struct work *w, struct source *s, struct qi_error *e)
@@ -294,6 +333,7 @@ static int start_image(struct work *w, struct source *s, struct qi_image *img,
 	struct qi_create c = { .format = "qcow2",
 			       .size = s->out->size,
 			       .unchecked_backing = true };
+	int ret;
 
 	if (w->b->compress)
 		c.options = "compression_type=zstd";
@@ -305,7 +345,11 @@ static int start_image(struct work *w, struct source *s, struct qi_image *img,
 		c.backing_name = backing;
 		c.backing_format = "qcow2";
 	}
-	return path ? qi_image_start(img, path, &c, e) : qi_no_memory(e);
+	ret = path ? qi_image_start(img, path, &c, e) : qi_no_memory(e);
+	/* Who may not read the drive may not read its backup. */
+	if (!ret)
+		qi_file_copy_mode(img->temp.file, s->drive->head->path);
+	return ret;
 }
 
 static int store_source(struct work *w, struct source *s, struct qi_error *e)

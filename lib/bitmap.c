@@ -276,6 +276,11 @@ static int check_edit(struct qi_node *n, const struct qi_bitmap_edit *edit,
 
 	if (!ret)
 		ret = check_granularity(edit->granularity, e);
+	if (!ret && !n->facts.size)
+		ret = qi_fail(e, ESTALE,
+			      "'%s' has a disk of 0 bytes, which "
+			      "can have no bitmaps",
+			      n->path);
 	return ret ? ret : qi_node_can_store(n, e);
 }
 

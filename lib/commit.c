@@ -119,13 +119,22 @@ static int check_rename(struct work *w, struct qi_error *e)
 		       w->d->path, w->base->path);
 }
 
+static bool has_bitmaps(struct qi_node *n)
+{
+	size_t count = 0;
+
+	if (n->format->bitmaps)
+		n->format->bitmaps->list(n, &count);
+	return count > 0;
+}
+
 static int check_bitmaps(struct work *w, struct qi_error *e)
 {
 	struct qi_drive_bitmap *all;
 	size_t count;
 	int ret = qi_drive_bitmaps(w->d, &all, &count, e);
 
-	if (!ret && count)
+	if (!ret && (count || has_bitmaps(w->base)))
 		ret = qi_node_can_store(w->base, e);
 	for (size_t i = 0; i < count && !ret; i++)
 		if (qi_node_find_bitmap(w->base, all[i].name) >= 0 &&
@@ -148,6 +157,12 @@ static int check(struct work *w, struct qi_error *e)
 	ret = qi_drive_check(w->d, e);
 	if (ret)
 		return ret;
+	if (qi_record_state_of(w->head) == QI_RECORD_VALID &&
+	    w->head->record->frozen)
+		return qi_fail(e, ESTALE,
+			       "cannot commit '%s': a snapshot has frozen it, "
+			       "and an image in another folder may rest on it",
+			       w->head->path);
 	if (!w->base)
 		return qi_fail(e, ESTALE,
 			       "cannot commit drive '%s': its head "
@@ -355,7 +370,7 @@ static int update_record(struct work *w, struct qi_error *e)
 		return 0;
 	if (qi_record_copy(&r, w->base->record))
 		return qi_no_memory(e);
-	r->frozen = false;
+	r->frozen = r->committed = false;
 	r->drive = qi_drive_uuid(w->d);
 	ret = 0;
 	for (size_t i = 0; from && i < from->count && !ret; i++)
@@ -402,21 +417,43 @@ static int switch_over(struct work *w, struct qi_error *e)
 
 /* ---------------------------------------------------- an earlier run's end */
 
-/* Is the image at path a head of this drive that was committed into head? */
+static bool is_committed(const struct work *w, const struct qi_node *n)
+{
+	struct qi_uuid drive = qi_drive_uuid(w->d);
+	const struct qi_record *base = w->head->record;
+
+	return qi_record_state_of(n) == QI_RECORD_VALID &&
+	       n->record->committed && !qi_uuid_is_null(&drive) &&
+	       qi_uuid_equal(&n->record->drive, &drive) &&
+	       qi_record_state_of(w->head) == QI_RECORD_VALID &&
+	       qi_uuid_equal(&n->record->parent, &base->image);
+}
+
+/*
+ * Is the image at path a head of this drive that was committed into its
+ * present head, and that nobody uses or leads to?
+ */
 static bool is_leftover(const struct work *w, const char *path)
 {
-	const struct qi_open how = { .no_backing = true };
-	struct qi_uuid drive = qi_drive_uuid(w->d);
+	const struct qi_open how = { .access = QI_ACCESS_WRITE,
+				     .no_backing = true };
+	struct qi_files above = { 0 };
 	struct qi_graph *g;
 	struct qi_node *n;
 	bool yes = false;
+	int ret = 0;
 
 	if (qi_graph_new(&g))
 		return false;
-	if (!qi_graph_add(g, path, &how, &n, NULL))
-		yes = qi_record_state_of(n) == QI_RECORD_VALID &&
-		      n->record->committed && !qi_uuid_is_null(&drive) &&
-		      qi_uuid_equal(&n->record->drive, &drive);
+	if (!qi_graph_add(g, path, &how, &n, NULL) &&
+	    !qi_graph_lock(g, 0, NULL) && is_committed(w, n)) {
+		QI_AUTOFREE char *link = find_link(n, NULL, &ret);
+
+		yes = !ret && !link &&
+		      !qi_node_dependents(n, NULL, &above, NULL) &&
+		      !above.count;
+	}
+	qi_files_free(&above);
 	qi_graph_free(g);
 	return yes;
 }

@@ -255,6 +255,17 @@ static void note(struct worker *k, uint64_t host_off, const uint8_t *data,
 	k->placed[k->placed_count++] = (struct placed){ host_off, data, len };
 }
 
+static int write_placed(struct worker *k, struct qi_error *e)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; i < k->placed_count && !ret; i++)
+		ret = qi_file_write(k->engine->w->file, k->placed[i].host_off,
+				    k->placed[i].len, k->placed[i].data, e);
+	k->placed_count = 0;
+	return ret;
+}
+
 static int place_plain(struct worker *k, size_t first, size_t count,
 		       struct qi_error *e)
 {
@@ -270,6 +281,10 @@ static int place_plain(struct worker *k, size_t first, size_t count,
 		if (ret)
 			return ret;
 		note(k, host_off, data, (size_t)host_len);
+		/* The next place() may make this mapping durable. */
+		ret = w->writes_in_turn ? write_placed(k, e) : 0;
+		if (ret)
+			return ret;
 		off += host_len;
 		data += host_len;
 		len -= host_len;
@@ -338,17 +353,6 @@ static int place_window(struct worker *k, struct qi_error *e)
 		if (k->job.extent[j].flags & QI_EXT_DATA)
 			stats->read += k->job.extent[j].len;
 	return 0;
-}
-
-static int write_placed(struct worker *k, struct qi_error *e)
-{
-	int ret = 0;
-
-	for (unsigned i = 0; i < k->placed_count && !ret; i++)
-		ret = qi_file_write(k->engine->w->file, k->placed[i].host_off,
-				    k->placed[i].len, k->placed[i].data, e);
-	k->placed_count = 0;
-	return ret;
 }
 
 /* A long run of zeroes into a format that cannot say zero. */

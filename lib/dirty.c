@@ -194,7 +194,7 @@ static int walk(struct qi_dirty *s, struct qi_error *e)
 			return 0;
 		}
 		found |= b != NULL;
-		if (l->anchor)
+		if (l->anchor && parent_is_right(n))
 			return 0;
 		if (!parent_is_right(n)) {
 			make_full(l, "the layer below is not the one it was "

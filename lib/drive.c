@@ -155,6 +155,12 @@ int qi_drive_check(struct qi_drive *d, struct qi_error *e)
 	struct qi_files above;
 	int ret;
 
+	/* The link was followed before the locks were taken. */
+	if (!qi_node_is_file(d->head, d->path))
+		return qi_fail(e, ESTALE,
+			       "drive '%s' got another head while it was being "
+			       "opened; try again",
+			       d->path);
 	if (qi_record_state_of(d->head) == QI_RECORD_NONE &&
 	    qi_drive_recorded(d))
 		qi_warn(d->head->graph,
@@ -199,6 +205,8 @@ int qi_drive_head_record(const struct qi_drive *d, struct qi_record **out,
 	if (qi_record_state_of(d->head) != QI_RECORD_VALID && below &&
 	    qi_record_state_of(below) == QI_RECORD_VALID)
 		r->parent = below->record->image;
+	/* Whatever is stored next, what was committed is not all it has. */
+	r->committed = false;
 	if (qi_uuid_is_null(&r->drive))
 		r->drive = qi_uuid_is_null(&drive) ? qi_uuid_random() : drive;
 	*out = r;
@@ -225,6 +233,9 @@ int qi_node_store(struct qi_node *n, const struct qi_record *r,
 
 	if (!ret)
 		ret = qi_node_check_writable(n, e);
+	for (size_t i = 0; r && i < r->count; i++)
+		r->bitmaps[i].min_size =
+			qi_min(r->bitmaps[i].min_size, n->facts.size);
 	if (!ret && r) {
 		ret = qi_record_serialise(r, &blob, &len);
 		if (ret == -E2BIG)

@@ -229,6 +229,19 @@ int qi_file_punch(struct qi_file *f, uint64_t off, uint64_t len,
 	return qi_file_write_zeroes(f, off, len, e);
 }
 
+void qi_file_copy_mode(struct qi_file *f, const char *like)
+{
+	struct stat st;
+
+	if (stat(like, &st))
+		return;
+	/* Only root can give files away; the mode is what protects them. */
+	if (fchown(f->fd, st.st_uid, st.st_gid))
+		errno = 0;
+	if (fchmod(f->fd, st.st_mode & 0777))
+		errno = 0;
+}
+
 int qi_file_sync(struct qi_file *f, struct qi_error *e)
 {
 	if (layer()->sync(f->fd))

@@ -72,6 +72,8 @@ int qi_file_write(struct qi_file *f, uint64_t off, size_t len, const void *buf,
 		  struct qi_error *e);
 int qi_file_write_zeroes(struct qi_file *f, uint64_t off, uint64_t len,
 			 struct qi_error *e);
+/* Give f the mode, and where that is allowed the owner, of another file. */
+void qi_file_copy_mode(struct qi_file *f, const char *like);
 /* Make a range read as zero, as a hole where the file system can. */
 int qi_file_punch(struct qi_file *f, uint64_t off, uint64_t len,
 		  struct qi_error *e);

@@ -150,6 +150,9 @@ static bool depends_on(const char *path, const struct qi_node *n)
 		where = qi_name_beside(path, o->backing_name);
 		if (where && !qi_name_parse(&name, where, NULL))
 			yes = qi_node_is_file(n, name.path);
+		else
+			/* It cannot be told: better one too many. */
+			yes = strstr(o->backing_name, qi_path_name(n->path));
 	}
 	qi_name_clear(&name);
 	qi_graph_free(g);

@@ -200,15 +200,20 @@ static json_t *text_json(const char *text)
 
 static json_t *drive_json(const struct qi_point_drive *d)
 {
+	/* A path in it can be any bytes. */
+	json_t *reason = json_string(d->reason);
+
+	if (!reason)
+		reason = json_string("not exact");
 	return json_pack(
-		"{s:s, s:o, s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:s, s:I, "
+		"{s:s, s:o, s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:I, "
 		"s:I, s:I}",
 		"name", d->name, "parent", text_json(d->parent), "file",
 		d->file, "format", "qcow2", "hash-file", d->hashes,
 		"virtual-size", (json_int_t)d->size, "drive-id",
 		uuid_json(&d->drive), "bitmap", text_json(d->bitmap),
 		"checkpoint-from", uuid_json(&d->from), "checkpoint-to",
-		uuid_json(&d->to), "reason", d->reason, "dirty-bytes",
+		uuid_json(&d->to), "reason", reason, "dirty-bytes",
 		(json_int_t)d->dirty, "stored-bytes", (json_int_t)d->stored,
 		"zero-bytes", (json_int_t)d->zero);
 }
@@ -219,7 +224,10 @@ static json_t *point_json(const struct qi_point *p)
 	char when[24];
 
 	for (size_t i = 0; i < p->drive_count; i++)
-		json_array_append_new(drives, drive_json(&p->drives[i]));
+		if (json_array_append_new(drives, drive_json(&p->drives[i]))) {
+			json_decref(drives);
+			return NULL;
+		}
 	qi_time_format(p->time, when);
 	return json_pack("{s:i, s:s, s:s, s:o, s:s, s:s, s:f, s:I, s:o}",
 			 "qimg-backup", MANIFEST_VERSION, "tool",

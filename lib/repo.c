@@ -56,6 +56,14 @@ void qi_repo_free(struct qi_repo *r)
 
 /* --------------------------------------------------------------- loading */
 
+/* NNNNNN-TIME; what else is in the folder is not ours. */
+static bool is_point_id(const char *name)
+{
+	size_t digits = strspn(name, "0123456789");
+
+	return digits >= 6 && name[digits] == '-';
+}
+
 static int load_point(struct qi_repo *r, const char *id, struct qi_error *e)
 {
 	struct qi_point *p = realloc(r->points, (r->count + 1) * sizeof(*p));
@@ -92,7 +100,7 @@ int qi_repo_load(struct qi_repo *r, struct qi_error *e)
 		return qi_fail(e, errno, "cannot read '%s': %s", r->points_path,
 			       strerror(errno));
 	while (!ret && (d = readdir(dir)))
-		if (d->d_name[0] != '.')
+		if (is_point_id(d->d_name))
 			ret = load_point(r, d->d_name, e);
 	closedir(dir);
 	if (ret)

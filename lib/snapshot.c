@@ -100,8 +100,12 @@ static int choose_paths(struct work *w, const char *overlay, struct qi_error *e)
 /* As the overlay will record it. */
 static char *backing_name(const struct work *w)
 {
+	const char *name = qi_path_name(w->old_path);
+
+	/* "word:" in front would be a protocol. */
 	if (qi_same_folder(w->old_path, w->new_path))
-		return strdup(qi_path_name(w->old_path));
+		return qi_format_text("%s%s", strchr(name, ':') ? "./" : "",
+				      name);
 	return realpath(w->old_path, NULL);
 }
 
@@ -241,6 +245,8 @@ static int write_overlay(struct work *w, struct qi_image *img,
 				w->replaces    ? QI_TEMP_REPLACE :
 						 QI_TEMP_NEW,
 				e);
+	if (!ret)
+		qi_file_copy_mode(img->temp.file, w->old->path);
 	if (!ret)
 		ret = qi_image_finish(img, e);
 	if (!ret)

@@ -95,6 +95,8 @@ int qi_temp_open(struct qi_temp *t, const char *path, enum qi_temp_mode mode,
 		return ret;
 	}
 	t->file->name = t->name;
+	if (mode != QI_TEMP_NEW)
+		qi_file_copy_mode(t->file, t->target);
 	return 0;
 }
 

@@ -216,6 +216,18 @@ static int write_table(struct update *u, struct qcow2_bitmap *b,
 	return ret;
 }
 
+/* More than this QEMU does not open. */
+static int check_size(const struct update *u, uint32_t table_size,
+		      const char *name, struct qi_error *e)
+{
+	if ((uint64_t)table_size * u->q->cluster_size <= QCOW2_MAX_BITMAP_BYTES)
+		return 0;
+	return qi_fail(e, EFBIG,
+		       "bitmap '%s' of '%s' would be larger than 512 MiB; "
+		       "choose a larger granularity",
+		       name, u->q->file->name);
+}
+
 static int replace_bits(struct update *u, struct qcow2_bitmap *b,
 			const struct qi_bitmap_change *c, struct qi_error *e)
 {
@@ -223,12 +235,8 @@ static int replace_bits(struct update *u, struct qcow2_bitmap *b,
 
 	b->facts.granularity_bits = c->granularity_bits;
 	b->table_size = table_size_for(u, c->granularity_bits);
-	if ((uint64_t)b->table_size * u->q->cluster_size >
-	    QCOW2_MAX_BITMAP_BYTES)
-		return qi_fail(e, EFBIG,
-			       "bitmap '%s' would be larger than 512 "
-			       "MiB; choose a larger granularity",
-			       c->name);
+	if (check_size(u, b->table_size, c->name, e))
+		return -EFBIG;
 	free(b->table);
 	b->table = calloc(b->table_size + 1, sizeof(be64));
 	if (!b->table)
@@ -292,7 +300,9 @@ static int fit_table(struct update *u, struct qcow2_bitmap *b,
 
 	if (b->is_new || b->facts.in_use || b->table_size == size)
 		return 0;
-	ret = qcow2_bitmap_table(u->q, b, e);
+	ret = check_size(u, size, b->facts.name, e);
+	if (!ret)
+		ret = qcow2_bitmap_table(u->q, b, e);
 	if (!ret)
 		ret = drop_clusters(u, b, false, e);
 	if (ret)
@@ -383,6 +393,11 @@ static int copy_entries(struct update *u, size_t extra, struct qi_error *e)
 {
 	const struct qcow2_bitmaps *all = &u->q->bitmaps;
 
+	if (all->problem && u->q->h.autoclear & QCOW2_AUTOCLEAR_BITMAPS)
+		return qcow2_damaged(u->q, e,
+				     "%s; nothing can be stored in it "
+				     "until that is repaired",
+				     all->problem);
 	u->entries = calloc(all->count + extra + 1, sizeof(*u->entries));
 	if (!u->entries)
 		return qi_no_memory(e);

@@ -170,6 +170,9 @@ int qcow2_refcounts_open(struct qcow2 *q, struct qi_error *e);
 void qcow2_refcounts_close(struct qcow2 *q);
 int qcow2_refcount_get(struct qcow2 *q, uint64_t cluster, uint64_t *out,
 		       struct qi_error *e);
+/* Damaged tables may call metadata free: -EUCLEAN when a range is in it. */
+int qcow2_check_overlap(struct qcow2 *q, uint64_t off, uint64_t len,
+			struct qi_error *e);
 /* count adjacent free clusters, refcount now 1; in memory until _write. */
 int qcow2_alloc(struct qcow2 *q, uint64_t count, uint64_t *host_off,
 		struct qi_error *e);

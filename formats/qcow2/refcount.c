@@ -200,6 +200,36 @@ static int set(struct qcow2 *q, uint64_t cluster, uint64_t value,
 	return store(q, data, index, value, e);
 }
 
+int qcow2_check_overlap(struct qcow2 *q, uint64_t off, uint64_t len,
+			struct qi_error *e)
+{
+	const struct qcow2_header *h = &q->h;
+	const struct {
+		const char *what;
+		uint64_t off, len;
+	} tables[] = {
+		{ "header", 0, q->cluster_size },
+		{ "L1 table", h->l1_offset, (uint64_t)h->l1_size * 8 },
+		{ "refcount table", h->reftable_offset,
+		  (uint64_t)h->reftable_clusters * q->cluster_size },
+		{ "snapshot table", h->snapshots_offset,
+		  h->snapshot_count ? q->cluster_size : 0 },
+		{ "bitmap directory", q->bitmaps.directory_offset,
+		  q->bitmaps.directory_size },
+	};
+
+	for (size_t i = 0; i < QI_ARRAY_SIZE(tables); i++)
+		if (tables[i].len && off < tables[i].off + tables[i].len &&
+		    tables[i].off < off + len)
+			return qcow2_damaged(q, e,
+					     "its refcounts say that the "
+					     "%s at %llu is free; check it "
+					     "before it is written to",
+					     tables[i].what,
+					     (unsigned long long)tables[i].off);
+	return 0;
+}
+
 /* --------------------------------------------------------------- growing */
 
 /*
@@ -300,6 +330,10 @@ static int add_block(struct qcow2 *q, uint64_t cluster, struct qi_error *e)
 
 	if (i >= r->entries)
 		return grow_table(q, e);
+	/* A block that is missing where there must be one is damage. */
+	ret = qcow2_check_overlap(q, at, q->cluster_size, e);
+	if (ret)
+		return ret;
 	ret = write_block(q, at, 1, e);
 	if (!ret)
 		ret = qi_file_sync(q->file, e);
@@ -314,42 +348,11 @@ static int add_block(struct qcow2 *q, uint64_t cluster, struct qi_error *e)
 
 /* ------------------------------------------------------------- allocate */
 
-/* Damaged refcounts may call metadata free: never give that away. */
-static int check_overlap(struct qcow2 *q, uint64_t off, uint64_t len,
-			 struct qi_error *e)
-{
-	const struct qcow2_header *h = &q->h;
-	const struct {
-		const char *what;
-		uint64_t off, len;
-	} tables[] = {
-		{ "header", 0, q->cluster_size },
-		{ "L1 table", h->l1_offset, (uint64_t)h->l1_size * 8 },
-		{ "refcount table", h->reftable_offset,
-		  (uint64_t)h->reftable_clusters * q->cluster_size },
-		{ "snapshot table", h->snapshots_offset,
-		  h->snapshot_count ? q->cluster_size : 0 },
-		{ "bitmap directory", q->bitmaps.directory_offset,
-		  q->bitmaps.directory_size },
-	};
-
-	for (size_t i = 0; i < QI_ARRAY_SIZE(tables); i++)
-		if (tables[i].len && off < tables[i].off + tables[i].len &&
-		    tables[i].off < off + len)
-			return qcow2_damaged(q, e,
-					     "its refcounts say that the "
-					     "%s at %llu is free; check it "
-					     "before it is written to",
-					     tables[i].what,
-					     (unsigned long long)tables[i].off);
-	return 0;
-}
-
 static int take(struct qcow2 *q, uint64_t first, uint64_t count,
 		struct qi_error *e)
 {
-	int ret = check_overlap(q, first * q->cluster_size,
-				count * q->cluster_size, e);
+	int ret = qcow2_check_overlap(q, first * q->cluster_size,
+				      count * q->cluster_size, e);
 
 	for (uint64_t i = 0; i < count && !ret; i++)
 		ret = set(q, first + i, 1, e);

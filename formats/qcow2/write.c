@@ -240,6 +240,18 @@ static uint64_t use_own(struct qcow2 *q, be64 *entries, uint64_t count,
 	return i;
 }
 
+/* Entries of a damaged table may point at metadata. */
+static int check_own(struct qcow2 *q, uint64_t host, uint64_t len,
+		     struct qi_error *e)
+{
+	if (!qi_is_aligned(host, q->cluster_size))
+		return qcow2_damaged(q, e,
+				     "a data cluster at %llu is not "
+				     "aligned",
+				     (unsigned long long)host);
+	return qcow2_check_overlap(q, host, len, e);
+}
+
 static int use_new(struct editor *w, uint64_t off, uint64_t want,
 		   uint64_t *done, uint64_t *host, struct qi_error *e)
 {
@@ -279,9 +291,11 @@ static int place_locked(struct editor *w, uint64_t off, uint64_t len,
 		ret = get_entries(w, off, &entries, &count, e);
 	if (ret)
 		return ret;
-	if (is_own(q, entry_get(q, entries, 0)))
+	if (is_own(q, entry_get(q, entries, 0))) {
 		n = use_own(q, entries, qi_min(count, want), host_off);
-	else
+		if (!qcow2_has_data_file(q))
+			ret = check_own(q, *host_off, n * q->cluster_size, e);
+	} else
 		ret = use_new(w, off, want, &n, host_off, e);
 	if (!ret)
 		*host_len = qi_min(n * q->cluster_size, len);
@@ -462,6 +476,11 @@ static int set_size(struct qcow2 *q, uint64_t size, uint64_t reach,
 	struct qcow2_resize resize = { size, q->h.l1_offset, q->h.l1_size };
 	int ret;
 
+	if (q->h.version < 3 && q->h.snapshot_count && size != q->h.size)
+		return qi_fail(e, ENOTSUP,
+			       "'%s' cannot grow: it is a version 2 image with "
+			       "internal snapshots",
+			       q->file->name);
 	if (need * sizeof(be64) > QCOW2_MAX_L1_BYTES)
 		return qi_fail(e, EFBIG,
 			       "'%s' cannot grow to %llu bytes with clusters "

@@ -162,7 +162,7 @@ END
   mkdir folder
   refuses 1 convert a.raw no/b.raw : "'no/b.raw'" "No such file"
   refuses 1 convert a.raw file/b.raw : "'file/b.raw'" "Not a directory"
-  refuses 1 convert a.raw /sys/b.raw : "'/sys/b.raw'"
+  refuses 1 convert a.raw /proc/b.raw : "'/proc/b.raw'"
   refuses 1 convert --force a.raw folder : "'folder'"
 }
 

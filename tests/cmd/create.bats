@@ -164,7 +164,7 @@ END
     "No such file or directory"
   refuses 1 create file/a.raw 1M : "'file/a.raw'" "Not a directory"
   # Not even root makes files there.
-  refuses 1 create /sys/a.raw 1M : "'/sys/a.raw'"
+  refuses 1 create /proc/a.raw 1M : "'/proc/a.raw'"
   mkdir folder
   refuses 1 create folder 1M : "'folder'"
   refuses 1 create --force folder 1M : "'folder'"
