@@ -393,11 +393,13 @@ static int copy_entries(struct update *u, size_t extra, struct qi_error *e)
 {
 	const struct qcow2_bitmaps *all = &u->q->bitmaps;
 
-	if (all->problem && u->q->h.autoclear & QCOW2_AUTOCLEAR_BITMAPS)
-		return qcow2_damaged(u->q, e,
-				     "%s; nothing can be stored in it "
-				     "until that is repaired",
-				     all->problem);
+	if (all->problem && u->q->h.autoclear & QCOW2_AUTOCLEAR_BITMAPS) {
+		qcow2_damaged(u->q, e,
+			      "%s; nothing can be stored in it until that is "
+			      "repaired",
+			      all->problem);
+		return -EUCLEAN;
+	}
 	u->entries = calloc(all->count + extra + 1, sizeof(*u->entries));
 	if (!u->entries)
 		return qi_no_memory(e);
