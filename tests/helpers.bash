@@ -134,3 +134,17 @@ crash_holder() {
   exec {HOLD_FD}>&-
   wait "$HOLD_PID" || true
 }
+
+# wait_in_use IMG: QEMU, which holds it, has marked its bitmaps as in use;
+# that comes a little after the lock.
+wait_in_use() {
+  local n
+  for ((n = 0; n < 200; n++)); do
+    if qemu-img info -U --output=json "$1" | grep -q '"in-use"'; then
+      return 0
+    fi
+    sleep 0.02
+  done
+  echo "wait_in_use: $1 has no bitmap in use"
+  return 1
+}
