@@ -86,16 +86,10 @@ static int print_extents(struct qi_scan *s, struct qi_error *e)
 
 static int map(struct qi_node *n, struct qi_error *e)
 {
-	const uint64_t size = qi_node_facts(n)->size;
-	uint64_t length = opt.length;
 	struct qi_scan *scan;
-	int ret;
+	/* It ends at the end of the disk, whatever was asked for. */
+	int ret = qi_scan_new(&scan, n, NULL, opt.start, opt.length);
 
-	if (opt.start >= size)
-		length = 0;
-	else if (length > size - opt.start)
-		length = size - opt.start;
-	ret = qi_scan_new(&scan, n, NULL, length ? opt.start : 0, length);
 	if (ret < 0)
 		return qi_fail(e, -ret, "'%s': its extents cannot be listed",
 			       qi_node_facts(n)->path);

@@ -486,21 +486,105 @@ static int drive_change(struct qi_drive *d, const struct qi_bitmap_edit *edit,
 	}
 }
 
+/* What one header write of the head changes. */
+struct head_edit {
+	struct qi_record *r;
+	struct qi_drive_bitmap *all; /* owns the names of changes */
+	struct qi_bitmap_change *changes;
+	size_t count;
+};
+
+static void head_edit_clear(struct head_edit *w)
+{
+	for (size_t i = 0; i < w->count; i++)
+		qi_ranges_free(w->changes[i].bits);
+	free(w->changes);
+	free(w->all);
+	qi_record_free(w->r);
+}
+
+/* All of the disk is dirty, from here on. */
+static int make_full(struct qi_drive *d, const struct qi_drive_bitmap *now,
+		     struct head_edit *w, struct qi_error *e)
+{
+	struct qi_bitmap_change *c = &w->changes[w->count];
+	struct qi_record_bitmap *b;
+	int ret = check_conflicts(d, now->name, e);
+
+	if (ret)
+		return ret;
+	b = qi_record_put(w->r, now->name);
+	*c = (struct qi_bitmap_change){ .name = now->name,
+					.enabled = !now->paused };
+	if (!b || qi_ranges_one(&c->bits, 0, d->head->facts.size))
+		return qi_no_memory(e);
+	w->count++;
+	c->granularity_bits = bits_of(now->granularity);
+	b->anchor = true;
+	b->paused = now->paused;
+	b->gap |= now->paused;
+	b->checkpoint = now->checkpoint;
+	b->min_size = d->head->facts.size;
+	return 0;
+}
+
+/*
+ * The head is on another layer than it was made on. A bitmap that starts now
+ * need not mind, so the head gets that parent; the drive's other ones must.
+ */
+static int adopt_parent(struct qi_drive *d, const char *name,
+			struct head_edit *w, struct qi_error *e)
+{
+	const struct qi_node *below = d->head->facts.backing;
+	size_t total;
+	int ret = qi_drive_bitmaps(d, &w->all, &total, e);
+	void *p = ret ? NULL :
+			realloc(w->changes, (total + 1) * sizeof(*w->changes));
+
+	if (!ret && !p)
+		ret = qi_no_memory(e);
+	if (ret)
+		return ret;
+	w->changes = p;
+	for (size_t i = 0; i < total && !ret; i++)
+		if (strcmp(w->all[i].name, name))
+			ret = make_full(d, &w->all[i], w, e);
+	w->r->parent = below && qi_record_state_of(below) == QI_RECORD_VALID ?
+			       below->record->image :
+			       (struct qi_uuid){ { 0 } };
+	return ret;
+}
+
+static int plan_head_edit(struct qi_drive *d, const struct qi_bitmap_edit *edit,
+			  struct head_edit *w, struct qi_error *e)
+{
+	bool starts = edit->verb == QI_BITMAP_ADD ||
+		      edit->verb == QI_BITMAP_CLEAR;
+	int ret = qi_drive_head_record(d, &w->r, e);
+
+	if (ret)
+		return ret;
+	w->r->frozen = false;
+	w->changes = calloc(1, sizeof(*w->changes));
+	if (!w->changes)
+		return qi_no_memory(e);
+	ret = drive_change(d, edit, w->r, w->changes, e);
+	w->count = w->changes->name != NULL;
+	if (!ret && starts && !qi_node_parent_is_right(d->head))
+		ret = adopt_parent(d, edit->name, w, e);
+	return ret;
+}
+
 int qi_drive_bitmap_edit(struct qi_drive *d, const struct qi_bitmap_edit *edit,
 			 struct qi_plan *plan, bool dry_run, struct qi_error *e)
 {
-	struct qi_bitmap_change c = { 0 };
-	QI_AUTORECORD struct qi_record *r = NULL;
+	struct head_edit w = { 0 };
 	int ret = check_edit(d->head, edit, e);
 
 	if (!ret)
 		ret = qi_drive_check(d, e);
 	if (!ret)
-		ret = qi_drive_head_record(d, &r, e);
-	if (!ret)
-		r->frozen = false;
-	if (!ret)
-		ret = drive_change(d, edit, r, &c, e);
+		ret = plan_head_edit(d, edit, &w, e);
 	if (!ret)
 		ret = qi_plan_step(plan,
 				   "write the header of '%s', the head "
@@ -508,7 +592,7 @@ int qi_drive_bitmap_edit(struct qi_drive *d, const struct qi_bitmap_edit *edit,
 				   d->head->path, d->path,
 				   verb_name(edit->verb), edit->name);
 	if (!ret && !dry_run)
-		ret = qi_node_store(d->head, r, &c, c.name ? 1 : 0, e);
-	qi_ranges_free(c.bits);
+		ret = qi_node_store(d->head, w.r, w.changes, w.count, e);
+	head_edit_clear(&w);
 	return ret;
 }

@@ -286,26 +286,35 @@ static int copy_data(struct work *w, struct qi_error *e)
 
 /* -------------------------------------------------------- record after */
 
-/* The bitmap starts in the head: it starts in the base now, with its bits. */
-static int take_anchor(struct work *w, const struct qi_record_bitmap *from,
-		       struct qi_record *r, struct edit_list *l)
+static unsigned granularity_bits(struct qi_node *n, const char *name)
+{
+	int which = qi_node_find_bitmap(n, name);
+	size_t count;
+
+	return which < 0 ? 16 :
+			   n->format->bitmaps->list(n, &count)[which]
+				   .granularity_bits;
+}
+
+/*
+ * A segment in the base that it did not have, with what layer n adds to the
+ * dirty set. The bitmap starts in the head: it starts in the base now, with
+ * its bits. It starts below: the base's segment says what was its estimate.
+ */
+static int take_segment(struct work *w, const struct qi_record_bitmap *from,
+			struct qi_node *n, struct qi_record *r,
+			struct edit_list *l)
 {
 	struct qi_record_bitmap *b = qi_record_put(r, from->name);
-	int which = qi_node_find_bitmap(w->head, from->name);
 	struct qi_bitmap_change *c = list_add(l);
-	size_t count;
 
 	if (!b || !c)
 		return -ENOMEM;
 	*b = *from;
 	c->name = from->name;
 	c->enabled = !from->paused;
-	c->granularity_bits = 16;
-	if (which >= 0)
-		c->granularity_bits =
-			w->head->format->bitmaps->list(w->head, &count)[which]
-				.granularity_bits;
-	return qi_layer_ranges(w->d, w->head, from->name, &c->bits);
+	c->granularity_bits = granularity_bits(w->head, from->name);
+	return qi_layer_ranges(w->d, n, from->name, &c->bits);
 }
 
 /* The address was removed on this drive: it stays so. */
@@ -337,12 +346,11 @@ static int take_bitmap(struct work *w, const struct qi_record_bitmap *from,
 	struct qi_bitmap_change *c;
 
 	if (from->anchor)
-		return take_anchor(w, from, r, l);
+		return take_segment(w, from, w->head, r, l);
 	if (from->removed)
 		return take_removal(from, r, l);
-	/* Without a segment the base goes on being estimated. */
 	if (!b)
-		return 0;
+		return take_segment(w, from, w->base, r, l);
 	b->paused = from->paused;
 	b->gap |= from->gap;
 	b->checkpoint = from->checkpoint;

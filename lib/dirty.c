@@ -136,8 +136,7 @@ static void make_full(struct qi_layer *l, const char *why)
 	snprintf(l->reason, sizeof(l->reason), "%s", why);
 }
 
-/* Is the layer below the one that this one was made on? */
-static bool parent_is_right(const struct qi_node *n)
+bool qi_node_parent_is_right(const struct qi_node *n)
 {
 	const struct qi_node *below = n->facts.backing;
 
@@ -194,9 +193,9 @@ static int walk(struct qi_dirty *s, struct qi_error *e)
 			return 0;
 		}
 		found |= b != NULL;
-		if (l->anchor && parent_is_right(n))
+		if (l->anchor && qi_node_parent_is_right(n))
 			return 0;
-		if (!parent_is_right(n)) {
+		if (!qi_node_parent_is_right(n)) {
 			make_full(l, "the layer below is not the one it was "
 				     "made on");
 			return found ? 0 : -ENOENT;

@@ -37,6 +37,8 @@ enum qi_layer_status qi_layer_status_of(const struct qi_drive *d,
 					struct qi_node *n, const char *name,
 					char *reason, size_t reason_len);
 
+/* Is the layer below the one that this one was made on? */
+bool qi_node_parent_is_right(const struct qi_node *n);
 /*
  * May this drive be changed? Not when its head is a frozen layer that others
  * rest on: then it is not the head. Warns of a head made by another tool.

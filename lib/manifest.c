@@ -6,6 +6,7 @@
 
 #include "lib/record.h"
 #include "lib/repo.h"
+#include "lib/temp.h"
 
 #define MANIFEST_VERSION 1
 #define MANIFEST_MAX (16u << 20)
@@ -240,16 +241,12 @@ static json_t *point_json(const struct qi_point *p)
 
 int qi_write_text(const char *path, const char *text, struct qi_error *e)
 {
-	struct qi_file *f;
-	int ret = qi_file_create(&f, path, e), closed;
+	QI_AUTOTEMP struct qi_temp t = { 0 };
+	int ret = qi_temp_open(&t, path, QI_TEMP_NEW, e);
 
-	if (ret)
-		return ret;
-	ret = qi_file_write(f, 0, strlen(text), text, e);
 	if (!ret)
-		ret = qi_file_sync(f, e);
-	closed = qi_file_close(f, ret ? NULL : e);
-	return ret ? ret : closed;
+		ret = qi_file_write(t.file, 0, strlen(text), text, e);
+	return ret ? ret : qi_temp_publish(&t, e);
 }
 
 int qi_manifest_write(const char *path, const struct qi_point *p,

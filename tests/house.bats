@@ -178,13 +178,22 @@ commands() {
   done | none "missing"
 }
 
+# options_of COMMAND: its options and those of its subcommands.
+options_of() {
+  local s
+  qimg --complete options "$1"
+  for s in $(qimg --complete commands "$1"); do
+    qimg --complete options "$1" "$s"
+  done
+}
+
 @test "man pages name every option of their command" {
   local c page option
   for c in $(commands); do
     [ -f "man/qimg-$c.1" ] || continue
     # Wide, so that no option is broken; without overstrikes.
     page=$(mandoc -Tascii -O width=1000 "man/qimg-$c.1" | sed 's/.\x08//g')
-    for option in $(qimg --complete options "$c"); do
+    for option in $(options_of "$c"); do
       grep -qE -- "(^|[^A-Za-z0-9-])$option([^A-Za-z0-9-]|\$)" <<<"$page" ||
         echo "man/qimg-$c.1: $option"
     done

@@ -9,6 +9,10 @@ setup() {
   qimg bitmap add -q --drive vm.qcow2 daily
 }
 
+teardown() {
+  unmount_small
+}
+
 full() {
   qimg backup -q --full --drive vm.qcow2 --bitmap daily --to repo "$@"
 }
@@ -103,18 +107,86 @@ last_is() {
   local before
   before=$(state)
   expect_code 0 qimg backup -n --full --drive vm.qcow2 --bitmap daily --to repo
-  says 'store all' 'clear bitmap'
+  says 'make the repository' 'store all' 'clear bitmap'
+  [ "$before" = "$(state)" ]
+  full
+  write vm.qcow2 'write -P 1 1M 64k'
+  before=$(state)
+  expect_code 0 qimg backup --dry-run --full --drive vm.qcow2 --to repo
+  says "  1. store all of drive 'vm.qcow2'"
+  expect_code 0 qimg backup --dry-run --incremental --drive vm.qcow2 \
+    --bitmap daily --to repo
+  says "  1. store 65536 dirty bytes of drive 'vm.qcow2' on point 000001-" \
+    "  2. clear bitmap 'daily' of drive 'vm.qcow2'"
+  expect_code 0 qimg backup -n --incremental --drive vm.qcow2 \
+    --bitmap daily --to repo --output json
+  json '.["dry-run"] and .point == null and (.steps | length == 2)'
   [ "$before" = "$(state)" ]
 }
 
 @test "text, quiet, progress" {
+  local number='[0-9.]+ (B|KiB|MiB)' line
   expect_code 0 qimg backup --full --drive vm.qcow2 --bitmap daily --to repo
-  says 'full' '1 drive' 'copied'
+  line="^backup 000001-[0-9]{8}T[0-9]{6}Z: full, 1 drive, 4 MiB in size,"
+  line+=" $number copied, [0-9.]+ s \\($number of files\\)\$"
+  [[ $output =~ $line ]]
+  write vm.qcow2 'write -P 1 1M 100k'
+  expect_code 0 qimg backup --incremental --drive vm.qcow2 --bitmap daily \
+    --to repo
+  line="^backup 000002-[0-9]{8}T[0-9]{6}Z: incremental, 1 drive,"
+  line+=" 128 KiB dirty, 128 KiB copied, [0-9.]+ s \\($number of files\\)\$"
+  [[ $output =~ $line ]]
   expect_code 0 qimg backup -q -p --incremental --drive vm.qcow2 \
     --bitmap daily --to repo
-  [ -z "$output" ]
+  [ -z "$output$stderr" ]
+  expect_code 0 qimg backup --full --drive vm.qcow2 --to repo --progress=json
+  tail -1 <<<"$stderr" | jq -e '.progress | .operation == "backup" and
+    .percent == 100 and .done == .total'
   expect_code 0 qimg backup list repo
   says ID full incremental 000001- 000002-
+  refuses 1 backup list nothing : "'nothing'"
+  refuses 2 backup list : "argument is missing"
+}
+
+@test "JSON of a point" {
+  expect_code 0 qimg backup --full --drive vm.qcow2 --bitmap daily --to repo \
+    --output json
+  json '.qimg and .["dry-run"] == false and (.steps | length == 2)'
+  json '.point | (.id | startswith("000001-")) and .type == "full" and
+    .parent == null and .problem == null and .["file-size"] > 0 and
+    (.time | test("^[0-9-]{10}T[0-9:]{8}Z$")) and (.seconds | type == "number")'
+  json '.point.drives | length == 1 and (.[0] | .name == "vm" and
+    .["virtual-size"] == 4194304 and .bitmap == "daily" and .exact and
+    .reason == null and .stored + .zero <= 4194304 and
+    .["from-checkpoint"] != .["to-checkpoint"] and (.["drive-id"] != null))'
+  local to
+  to=$(jq -r '.point.drives[0]["to-checkpoint"]' <<<"$output")
+  [ "$(qimg bitmap show --output json --drive vm.qcow2 daily |
+    jq -r .checkpoint)" = "$to" ]
+}
+
+@test "verify: text, JSON, quiet, progress" {
+  full
+  increment
+  expect_code 0 qimg backup verify repo
+  [ "$output" = "verified 2 points: 6 files, no problems" ]
+  expect_code 0 qimg backup verify --read-data repo 000001
+  [[ $output =~ ^"verified 1 point: 3 files, "[0-9.]+" MiB read, no problems"$ ]]
+  expect_code 0 qimg backup verify -q repo last
+  [ -z "$output$stderr" ]
+  expect_code 0 qimg backup verify --read-data --progress=json -q repo
+  [ -z "$output$stderr" ]
+  expect_code 0 qimg backup verify --read-data -p repo
+  [[ $stderr == *"verify: 100.0%"* ]]
+  expect_code 0 qimg backup verify --output json --read-data repo
+  json '.qimg and .["read-data"] and .findings == [] and .problems == 0 and
+    .files == 6 and .bytes > 0'
+  rm repo/points/000001*/vm.hashes
+  expect_code 4 qimg backup verify --output json repo
+  json '.problems == (.findings | length) and .problems > 0 and
+    (.findings[0] | contains("vm.hashes"))'
+  expect_code 4 qimg backup verify -q repo
+  [[ $output == *vm.hashes* ]]
 }
 
 @test "without a bitmap: full only, and the drive is only read" {
@@ -127,9 +199,11 @@ last_is() {
 }
 
 @test "bitmaps that cannot serve an increment: code 6, and what helps" {
-  refuses 6 backup --incremental --drive vm.qcow2 --bitmap none --to repo \
-    : "'none'" || true
+  refuses 1 backup --incremental --drive vm.qcow2 --bitmap daily --to repo \
+    : "'repo' is not a backup repository" "'qimg backup --full'"
   full
+  refuses 6 backup --incremental --drive vm.qcow2 --bitmap none --to repo \
+    : "no bitmap 'none'" "'qimg bitmap add --drive vm.qcow2 none'"
   # Rolled back to before the backup.
   cp vm.qcow2 old.qcow2
   increment
@@ -166,7 +240,10 @@ last_is() {
   write foreign.qcow2 'write -P 8 1M 64k'
   ln -sf foreign.qcow2 vm
   expect_code 0 qimg backup --incremental --drive vm --bitmap daily --to repo
-  [[ $stderr == *warning* ]]
+  [[ $stderr == *"qimg: warning: drive 'vm': the dirty set is not exact"* ]]
+  [[ $stderr == *"estimated: 'foreign.qcow2': "* ]]
+  json_of_last() { qimg backup list --output json repo | jq -r "$1"; }
+  [ "$(json_of_last '.points[1].drives[0].exact')" = false ]
   last_is foreign.qcow2
 }
 
@@ -174,6 +251,16 @@ last_is() {
   hold_image vm.qcow2
   refuses 5 backup --full --drive vm.qcow2 --bitmap daily --to repo \
     : "$HOLD_PID" qemu-io
+  # Without a bitmap to clear it can be read, when the user insists.
+  refuses 5 backup --full --drive vm.qcow2 --to repo : "$HOLD_PID" qemu-io
+  refuses 2 backup --full -U --drive vm.qcow2 --bitmap daily --to repo \
+    : --force-share --bitmap
+  expect_code 0 qimg backup -q --full -U --drive vm.qcow2 --to forced
+  (
+    sleep 0.3
+    echo quit >hold.fifo
+  ) 3>&- &
+  expect_code 0 qimg backup -q --full --wait=20 --drive vm.qcow2 --to forced
   release_image
   hold_daemon vm.qcow2
   refuses 5 backup --full --drive vm.qcow2 --bitmap daily --to repo \
@@ -190,6 +277,33 @@ last_is() {
   mkdir other
   echo mine >other/file
   refuses 1 backup --full --drive vm.qcow2 --to other : "'other'"
+  refuses 1 backup --full --drive vm.qcow2 --to vm.qcow2/repo : 'vm.qcow2/repo'
+  refuses 1 backup --full --drive vm.qcow2 --to /sys/repo : "'/sys/repo'"
+}
+
+@test "bad drives, bad repositories" {
+  mkbad
+  refuses 6 backup --full --drive a.qcow2 --to repo : loop
+  refuses 1 backup --full --drive orphan.qcow2 --to repo : "'gone.qcow2'"
+  refuses 4 backup --full --drive cut.qcow2 --to repo : truncated
+  refuses 1 backup --full --drive folder --to repo : "'folder'"
+  full
+  echo '{}' >repo/qimg-repository.json
+  refuses 4 backup --full --drive vm.qcow2 --to repo : qimg-repository.json
+  refuses 4 backup list repo : qimg-repository.json
+  refuses 4 backup verify repo : qimg-repository.json
+}
+
+@test "a full disk: code 7, no point, and the bitmap as it was" {
+  small_disk 2M
+  write vm.qcow2 'write -P 1 0 4M'
+  mkdir small/repo
+  expect_code 7 qimg backup --full --drive vm.qcow2 --bitmap daily \
+    --to small/repo
+  complains 'No space left'
+  [ -z "$(find small -path '*points/*')" ]
+  expect_code 0 qimg bitmap show --output json --drive vm.qcow2 daily
+  json '.["dirty-bytes"] == 4194304'
 }
 
 @test "no space: code 7, no point, and the bitmap as it was" {

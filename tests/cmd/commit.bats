@@ -74,6 +74,8 @@ all='[[0,65536],[1048576,65536],[2097152,65536]]'
   before=$(state)
   expect_code 0 qimg commit -n --drive vm.qcow2
   says 'merge the bitmaps' 'copy the data'
+  expect_code 0 qimg commit --dry-run --drive vm.qcow2 --output json
+  json '.["dry-run"] and .drive == "vm.qcow2" and (.steps | length > 1)'
   [ "$before" = "$(state)" ]
 }
 
@@ -81,9 +83,19 @@ all='[[0,65536],[1048576,65536],[2097152,65536]]'
   cp -a . ../copy
   expect_code 0 qimg commit --output json -m 2 --drive vm.qcow2
   json '.qimg and (.steps | length > 1)'
+  json '.drive == "vm.qcow2" and .head == "vm.qcow2" and .bytes > 0 and
+    .merged == "vm.qcow2" and .["dry-run"] == false'
+  cp -a ../copy ../again
   cd ../copy
   expect_code 0 qimg commit -q -p --drive vm.qcow2
-  [ -z "$output" ]
+  [ -z "$output$stderr" ]
+  cd ../again
+  expect_code 0 qimg commit --progress=json --parallel 1 --drive vm.qcow2
+  [ "$output" = "drive 'vm.qcow2': its head was merged into the layer below,\
+ $(sed 's/.*below, \(.*\) copied.*/\1/' <<<"$output") copied; the head is now\
+ 'vm.qcow2'" ]
+  tail -1 <<<"$stderr" | jq -e '.progress | .operation == "commit" and
+    .percent == 100'
 }
 
 @test "siblings are not corrupted: their list, code 6" {
@@ -117,6 +129,12 @@ all='[[0,65536],[1048576,65536],[2097152,65536]]'
   ln -s vm@s.qcow2 other
   refuses 6 commit --drive vm.qcow2 : "'other'"
   refuses 2 commit : --drive
+  mkbad
+  refuses 1 commit --drive gone.qcow2 : "'gone.qcow2'"
+  refuses 6 commit --drive a.qcow2 : loop
+  refuses 1 commit --drive orphan.qcow2 : "'gone.qcow2'"
+  refuses 4 commit --drive cut.qcow2 : truncated
+  refuses 1 commit --drive folder : "'folder'"
 }
 
 @test "a layer in use is refused and named, and not changed" {
@@ -126,7 +144,13 @@ all='[[0,65536],[1048576,65536],[2097152,65536]]'
   hold_daemon vm@s.qcow2
   refuses 5 commit --drive vm.qcow2 : "$HOLD_PID" qemu-storage
   release_daemon
-  qimg commit -q --drive vm.qcow2
+  hold_image vm@s.qcow2
+  (
+    sleep 0.3
+    echo quit >hold.fifo
+  ) 3>&- &
+  expect_code 0 qimg commit -q --wait=20 --drive vm.qcow2
+  release_image
 }
 
 @test "no space: code 7, and the drive is what it was" {

@@ -141,10 +141,12 @@ mkbad() {
 }
 
 # hold_daemon IMG: as hold_image, by a qemu-storage-daemon; release_daemon.
+# It ends with the test, also with one that fails.
 hold_daemon() {
   local inode n
   inode=$(stat -L -c %i "$1")
-  qemu-storage-daemon --blockdev "file,node-name=f,filename=$1" \
+  setpriv --pdeathsig KILL \
+    qemu-storage-daemon --blockdev "file,node-name=f,filename=$1" \
     --blockdev qcow2,node-name=q,file=f >hold.log 2>&1 3>&- &
   HOLD_PID=$!
   for ((n = 0; n < 500; n++)); do

@@ -110,6 +110,9 @@ base.qcow2: qcow2, 2 MiB
   expect_code 3 "$QIMG" graph --output json a.qcow2
   json '.nodes | length == 2'
   json '.nodes[0].error | contains("loop")'
+  json '[.nodes[].backing] | sort == [null, "b.qcow2"]'
+  expect_code 3 "$QIMG" graph a.qcow2
+  says "b.qcow2: qcow2" "a.qcow2: qcow2" "is a loop"
   expect_code 3 "$QIMG" graph vm gone.qcow2 cut.qcow2
   says "drive vm" "gone.qcow2:" "No such file" "truncated"
   expect_code 3 "$QIMG" graph --output json vm gone.qcow2 cut.qcow2

@@ -154,6 +154,8 @@ pairs() {
   refuses 2 bitmap add a b : "unexpected argument 'b'"
   refuses 2 commit --wait=soon : "--wait: 'soon' is not a number from 0"
   refuses 2 commit --progress=much : "--progress: 'much' is not one of"
+  refuses 2 commit --wait=2s : "--wait: '2s' is not a number from 0"
+  refuses 2 commit -m 3x : "--parallel: '3x' is not a number from 1"
   refuses 2 commit -m 0 : "--parallel: '0' is not a number from 1"
   refuses 2 commit -m 99999999999 : "--parallel: '99999999999' is not"
   refuses 2 bitmap add -g 1x --drive a b : "--granularity: '1x' is not a size"
@@ -303,6 +305,7 @@ offered() {
   [ "$(offered map --start)" = --start-offset ]
   [ "$(offered info --output js)" = json ]
   [ "$(offered info --output = js)" = json ]
+  [ "$(offered info --output =)" = "human json" ]
   [ "$(offered commit --progress = p)" = plain ]
   [ "$(offered create -f qc)" = qcow2 ]
   [ "$(offered info vm)" = vm.qcow2 ]

@@ -4,6 +4,10 @@
 load ../helpers
 load common
 
+teardown() {
+  unmount_small
+}
+
 # A repository with three points of drive vm; one.raw to three.raw are its
 # content at each.
 setup() {
@@ -42,6 +46,14 @@ setup() {
 @test "--at TIME: the last point not after it" {
   qimg restore -q --from repo --at 2999-12-31 a.qcow2
   oracle_equal a.qcow2 three.raw
+  # Three points of one second: the last of them.
+  local when
+  when=$(qimg backup list --output json repo | jq -r '.points[2].time')
+  qimg restore -q --from repo --at "${when%Z}" b.qcow2
+  oracle_equal b.qcow2 three.raw
+  refuses 1 restore --from repo --at 0000 z.qcow2 : "'0000' fits several"
+  refuses 1 restore --from repo --at 000009 z.qcow2 : "no point '000009'" \
+    "'qimg backup list repo'"
   refuses 1 restore --from repo --at 1999-12-31T23:59 z.qcow2 : 1999-12-31
 }
 
@@ -65,10 +77,11 @@ setup() {
   qimg bitmap add -q --drive data.qcow2 daily
   qimg backup -q --full --drive vm.qcow2 --drive data.qcow2 --bitmap daily \
     --to repo
-  refuses 2 restore --from repo z.qcow2 : --drive
+  refuses 2 restore --from repo z.qcow2 : --drive "'vm', 'data'"
   qimg restore -q --from repo --drive data z.qcow2
   oracle_equal z.qcow2 data.qcow2
-  refuses 1 restore --from repo --drive nothing y.qcow2 : "'nothing'"
+  refuses 1 restore --from repo --drive nothing y.qcow2 : "'nothing'" \
+    "it has 'vm', 'data'"
 }
 
 @test "an existing target needs --force; --dry-run changes nothing" {
@@ -78,7 +91,11 @@ setup() {
   qimg restore -q --from repo --force a.qcow2
   oracle_equal a.qcow2 three.raw
   expect_code 0 qimg restore --from repo --dry-run b.qcow2
+  says "would restore drive 'vm' of point '000003-" "to 'b.qcow2': qcow2, 6 MiB"
+  expect_code 0 qimg restore --from repo -n --output json b.qcow2
+  json '.["dry-run"] and .written == 0'
   [ ! -e b.qcow2 ]
+  refuses 1 restore --from repo -n a.qcow2 : --force
 }
 
 @test "text, JSON, quiet, progress" {
@@ -88,12 +105,46 @@ setup() {
   [ -z "$output$stderr" ]
   expect_code 0 qimg restore --from repo --output json c.qcow2
   json '.qimg and .filename == "c.qcow2" and .drive == "vm"'
+  json '(.point | startswith("000003-")) and .format == "qcow2" and
+    .["dry-run"] == false and .written > 0 and .zero > 0'
   expect_code 0 qimg restore -q -p --from repo d.qcow2
+  [ -z "$output$stderr" ]
+  expect_code 0 qimg restore --progress --from repo e.qcow2
+  [[ $stderr == *"restore: 100.0%"* ]]
+}
+
+@test "a point in use is refused and named; --wait" {
+  local image
+  image=$(echo repo/points/000003*/vm.qcow2)
+  hold_image "$image"
+  refuses 5 restore --from repo a.qcow2 : "$HOLD_PID (qemu-io)"
+  (
+    sleep 0.3
+    echo quit >hold.fifo
+  ) 3>&- &
+  expect_code 0 qimg restore -q --from repo --wait=20 a.qcow2
+  release_image
+  oracle_equal a.qcow2 three.raw
+}
+
+@test "a target in use is not replaced" {
+  mkimage a.qcow2 1M 12
+  hold_image a.qcow2
+  refuses 5 restore --from repo --force a.qcow2 : "$HOLD_PID (qemu-io)"
+  release_image
+}
+
+@test "a full disk: code 7, nothing left" {
+  small_disk 1M
+  refuses 7 restore --from repo small/a.qcow2 : "'small/a.qcow2'" \
+    "No space left on device"
 }
 
 @test "what cannot be: no repository, no folder, no space, wrong options" {
   refuses 1 restore --from nothing a.qcow2 : "'nothing'"
   refuses 1 restore --from repo no/a.qcow2 : "'no/a.qcow2'"
+  refuses 1 restore --from repo one.raw/a.qcow2 : "Not a directory"
+  refuses 1 restore --from repo /sys/a.qcow2 : "'/sys/a.qcow2'"
   refuses 2 restore a.qcow2 : --from
   refuses 2 restore --from repo
   refuses 1 restore --from repo -O nothing a.qcow2 : "'nothing'"

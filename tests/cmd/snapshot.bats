@@ -83,9 +83,15 @@ backing() {
   before=$(state)
   expect_code 0 qimg snapshot create -n --drive vm.qcow2 s
   says 'vm@s.qcow2'
+  expect_code 0 qimg snapshot create --dry-run --output json \
+    --drive vm.qcow2 s
+  json '.["dry-run"] and (.steps | length == 3)'
   [ "$before" = "$(state)" ]
   expect_code 0 qimg snapshot create --output json --drive vm.qcow2 s
   json '.snapshot == "vm@s.qcow2" and .head == "vm.qcow2"'
+  json '.qimg and .drive == "vm.qcow2" and .["dry-run"] == false'
+  expect_code 0 qimg snapshot create --quiet --drive vm.qcow2 t
+  [ -z "$output$stderr" ]
 }
 
 @test "what is refused, with what would help" {
@@ -105,6 +111,43 @@ backing() {
   rm child.qcow2
   truncate -s 1M disk.raw
   refuses 6 snapshot create --drive disk.raw s : raw 'ln -s'
+}
+
+@test "bad drives and places: one message, nothing changed" {
+  mkbad
+  refuses 1 snapshot create --drive gone.qcow2 s : "'gone.qcow2'"
+  refuses 6 snapshot create --drive a.qcow2 s : loop
+  refuses 1 snapshot create --drive orphan.qcow2 s : "'gone.qcow2'"
+  refuses 4 snapshot create --drive cut.qcow2 s : truncated
+  refuses 1 snapshot create --drive folder s : "'folder'"
+  ln -s vm.qcow2 web
+  refuses 1 snapshot create --drive web --overlay want.raw s : "'want.raw'"
+  # The head may have got its mark by then, which says nothing so far.
+  local place files
+  files=$(ls -A)
+  for place in no/x.qcow2 want.raw/x.qcow2 /sys/x.qcow2; do
+    expect_code 1 qimg snapshot create --drive web --overlay $place s
+    complains "'$place'"
+    [ "$(ls -A)" = "$files" ]
+    [ "$(readlink web)" = vm.qcow2 ]
+    oracle_equal web want.raw
+    [ "$(dirty web)" = '[[0,65536]]' ]
+  done
+  qimg snapshot create -q --drive web s
+}
+
+@test "no space: code 7, the drive is what it was, nothing is left" {
+  local n before
+  before=$(ls -A)
+  for n in 1 2 4; do
+    QIMG_FAULT=write:$n:ENOSPC expect_code 7 qimg snapshot create \
+      --drive vm.qcow2 s
+    complains 'No space left'
+    [ "$(ls -A)" = "$before" ]
+    oracle_equal vm.qcow2 want.raw
+    [ "$(dirty vm.qcow2)" = '[[0,65536]]' ]
+  done
+  qimg snapshot create -q --drive vm.qcow2 s
 }
 
 @test "a frozen layer is no drive" {
@@ -130,6 +173,13 @@ backing() {
   hold_daemon vm.qcow2
   refuses 5 snapshot create --drive vm.qcow2 s : "$HOLD_PID" qemu-storage
   release_daemon
+  hold_image vm.qcow2
+  (
+    sleep 0.3
+    echo quit >hold.fifo
+  ) 3>&- &
+  expect_code 0 qimg snapshot create -q --wait=20 --drive vm.qcow2 s
+  release_image
 }
 
 @test "-l, -c, -a, -d: as qemu-img" {
