@@ -98,16 +98,17 @@ mkpattern() {
 # writing when this returns. It ends with release_image, at the latest with
 # the test, whose end closes its stdin.
 hold_image() {
-  local inode n
-  inode=$(stat -L -c %i "$1")
+  local n
   rm -f hold.fifo
   mkfifo hold.fifo
-  qemu-io -f "${2:-$(format_of "$1")}" "$1" <hold.fifo >hold.log 2>&1 3>&- &
+  stdbuf -oL qemu-io -f "${2:-$(format_of "$1")}" "$1" <hold.fifo >hold.log \
+    2>&1 3>&- &
   HOLD_PID=$!
   exec {HOLD_FD}>hold.fifo
+  (trap '' PIPE && tell_holder length) 2>/dev/null || true
   for ((n = 0; n < 500; n++)); do
-    # Byte 201 is the last but one that a writer locks, 203 the last.
-    if grep -q ":$inode 203 203" /proc/locks; then return 0; fi
+    # It answers when all of opening is done, marking bitmaps included.
+    if grep -q 'qemu-io> [0-9]' hold.log; then return 0; fi
     kill -0 "$HOLD_PID" 2>/dev/null || break
     sleep 0.02
   done
@@ -133,18 +134,4 @@ crash_holder() {
   kill -KILL "$HOLD_PID"
   exec {HOLD_FD}>&-
   wait "$HOLD_PID" || true
-}
-
-# wait_in_use IMG: QEMU, which holds it, has marked its bitmaps as in use;
-# that comes a little after the lock.
-wait_in_use() {
-  local n
-  for ((n = 0; n < 200; n++)); do
-    if qemu-img info -U --output=json "$1" | grep -q '"in-use"'; then
-      return 0
-    fi
-    sleep 0.02
-  done
-  echo "wait_in_use: $1 has no bitmap in use"
-  return 1
 }

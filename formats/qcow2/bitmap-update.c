@@ -495,6 +495,7 @@ int qcow2_bitmaps_update(struct qcow2 *q,
 			 const struct qcow2_resize *resize, struct qi_error *e)
 {
 	struct update u = { .q = q, .size = resize ? resize->size : q->h.size };
+	struct qi_error why;
 	int ret = qcow2_refcounts_open(q, e);
 
 	if (!ret)
@@ -514,9 +515,12 @@ int qcow2_bitmaps_update(struct qcow2 *q,
 	if (ret == -E2BIG) {
 		list_free_clusters(&u, &u.taken, NULL);
 	} else if (!ret) {
-		ret = list_free_clusters(&u, &u.dropped, e);
-		if (!ret)
-			ret = reload(q, record, record_len, e);
+		/* It is done: what cannot be freed is a leak, no failure. */
+		if (list_free_clusters(&u, &u.dropped, &why))
+			qi_warn(q->node->graph,
+				"%s; old clusters stay allocated in the image",
+				why.text);
+		ret = reload(q, record, record_len, e);
 	}
 	update_free(&u);
 	return ret;

@@ -223,7 +223,6 @@ last_is() {
   full
   # Lost by a writer that was killed.
   hold_image vm.qcow2
-  wait_in_use vm.qcow2
   crash_holder
   refuses 6 backup --incremental --drive vm.qcow2 --bitmap daily --to repo \
     : --full

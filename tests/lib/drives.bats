@@ -35,13 +35,11 @@ full='["full",[0,8388608]]'
 
 @test "a writer that was killed: full at the anchor, estimated above it" {
   hold_image vm.qcow2
-  wait_in_use vm.qcow2
   crash_holder
   [ "$(status vm.qcow2)" = "$full" ]
   qimg bitmap clear -q --drive vm.qcow2 b
   qimg snapshot create -q --drive vm.qcow2 s
   hold_image vm.qcow2
-  wait_in_use vm.qcow2
   tell_holder 'write -P 3 4M 64k' 'flush'
   crash_holder
   [[ $(status vm.qcow2) == '["estimated"'* ]]
