@@ -4,8 +4,8 @@
  *
  * header.c parses and rewrites the header; cache.c holds slices of tables;
  * l2.c maps guest to host; refcount.c allocates and frees; write.c edits in
- * place; build.c makes new images; bitmap.c, snapshot.c and check.c are what
- * they are called; qcow2.c is the driver.
+ * place; build.c makes new images; resize.c, bitmap.c, snapshot.c and check.c
+ * are what they are called; qcow2.c is the driver.
  */
 #ifndef QCOW2_H
 #define QCOW2_H
@@ -194,10 +194,13 @@ void qcow2_refcount_store(uint8_t *block, uint64_t i, unsigned order,
 int qcow2_build(struct qi_file *file, const struct qi_image_spec *spec,
 		struct qi_writer **out, struct qi_error *e);
 int qcow2_edit(struct qi_node *n, struct qi_writer **out, struct qi_error *e);
-int qcow2_reserve(struct qi_node *n, uint64_t size, struct qi_error *e);
-int qcow2_grow(struct qi_node *n, uint64_t size, struct qi_error *e);
 int qcow2_can_write(struct qi_node *n, struct qi_error *e);
 extern const struct qi_format_option qcow2_options[];
+
+/* ----------------------------------------------------------- resize.c */
+
+int qcow2_reserve(struct qi_node *n, uint64_t size, struct qi_error *e);
+int qcow2_grow(struct qi_node *n, uint64_t size, struct qi_error *e);
 
 /* ------------------------------------------------ bitmap.c, check.c */
 
