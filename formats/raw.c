@@ -77,6 +77,16 @@ static int raw_place(struct qi_writer *w, uint64_t off, uint64_t len,
 	return 0;
 }
 
+static int raw_place_inside(struct qi_writer *w, uint64_t off, uint64_t len,
+			    uint64_t *host_off, struct qi_error *e)
+{
+	(void)w;
+	(void)len;
+	(void)e;
+	*host_off = off;
+	return 0;
+}
+
 static int raw_zero(struct qi_writer *w, uint64_t off, uint64_t len,
 		    struct qi_error *e)
 {
@@ -87,10 +97,16 @@ static int raw_zero(struct qi_writer *w, uint64_t off, uint64_t len,
 	return qi_file_punch(w->file, off, len, e);
 }
 
+static int raw_zero_kept(struct qi_writer *w, uint64_t off, uint64_t len,
+			 struct qi_error *e)
+{
+	return qi_file_zero(w->file, off, len, e);
+}
+
 static int raw_finish(struct qi_writer *w, struct qi_error *e)
 {
 	/* The last unit was padded; a device is as long as it is. */
-	int ret = w->file->size == w->size ?
+	int ret = w->file->size <= w->size ?
 			  0 :
 			  qi_file_resize(w->file, w->size, e);
 
@@ -104,7 +120,9 @@ static void raw_free(struct qi_writer *w)
 
 static const struct qi_writer_ops raw_writer_ops = {
 	.place = raw_place,
+	.place_inside = raw_place_inside,
 	.zero = raw_zero,
+	.zero_kept = raw_zero_kept,
 	.finish = raw_finish,
 	.free = raw_free,
 };
@@ -120,7 +138,7 @@ static int raw_start(struct qi_file *file, uint64_t size, bool is_new,
 	r->base.file = file;
 	r->base.size = size;
 	/* A device cannot be written past its end, not even with padding. */
-	r->base.unit = is_new ? RAW_UNIT : SECTOR;
+	r->base.unit = r->base.part = is_new ? RAW_UNIT : SECTOR;
 	r->base.starts_zero = is_new;
 	r->is_new = is_new;
 	*out = &r->base;

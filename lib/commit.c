@@ -13,6 +13,7 @@
 
 #include "lib/copy.h"
 #include "lib/drive.h"
+#include "lib/mark.h"
 
 struct work {
 	struct qi_drive *d;
@@ -204,57 +205,19 @@ static int check(struct work *w, struct qi_error *e)
 
 /* ------------------------------------------------------- bitmaps before */
 
-/* old bits of the base's bitmap, and what the head adds. */
-static int merge_bits(struct work *w, size_t which, const char *segment,
-		      struct qi_ranges **out)
-{
-	struct qi_ranges *in[2];
-	int ret = qi_ranges_bitmap(&in[0], w->base, which);
-
-	if (ret)
-		return ret;
-	ret = segment ? qi_layer_ranges(w->d, w->head, segment, &in[1]) :
-			qi_ranges_allocated(&in[1], w->head);
-	if (ret) {
-		qi_ranges_free(in[0]);
-		return ret;
-	}
-	return qi_ranges_union(out, in, 2);
-}
-
 /* Everything in the base that records writes gets what will be written. */
-static int mark_base(struct work *w, struct qi_error *e)
+static int add_of_head(void *arg, const struct qi_stored_bitmap *b,
+		       struct qi_ranges **out)
 {
-	const struct qi_stored_bitmap *all;
-	struct edit_list l = { 0 };
-	size_t count;
-	int ret = 0;
+	struct work *w = arg;
+	bool segment = qi_drive_segment(w->d, w->base, b->name);
+	int ret;
 
-	if (qi_node_can_store(w->base, NULL))
+	if (!b->enabled && !segment)
 		return 0;
-	all = w->base->format->bitmaps->list(w->base, &count);
-	for (size_t i = 0; i < count && !ret; i++) {
-		bool segment = qi_drive_segment(w->d, w->base, all[i].name);
-		struct qi_bitmap_change *c;
-
-		if (all[i].problem || (!all[i].enabled && !segment))
-			continue;
-		c = list_add(&l);
-		if (!c) {
-			ret = -ENOMEM;
-			break;
-		}
-		c->name = all[i].name;
-		c->enabled = all[i].enabled;
-		c->granularity_bits = all[i].granularity_bits;
-		ret = merge_bits(w, i, segment ? all[i].name : NULL, &c->bits);
-	}
-	if (ret)
-		qi_no_memory(e);
-	else if (l.count)
-		ret = qi_node_store(w->base, NULL, l.changes, l.count, e);
-	list_clear(&l);
-	return ret;
+	ret = segment ? qi_layer_ranges(w->d, w->head, b->name, out) :
+			qi_ranges_allocated(out, w->head);
+	return ret ? ret : 1;
 }
 
 /* ------------------------------------------------------------------ data */
@@ -526,7 +489,7 @@ static int run(struct work *w, struct qi_error *e)
 	if (w->base->facts.size < w->head->facts.size)
 		ret = qi_node_grow(w->base, w->head->facts.size, e);
 	if (!ret)
-		ret = mark_base(w, e);
+		ret = qi_node_mark(w->base, add_of_head, w, e);
 	if (!ret)
 		ret = copy_data(w, e);
 	if (!ret)

@@ -317,9 +317,11 @@ static int place_run(struct worker *k, size_t first, size_t count,
 			ret = w->ops->place_packed(
 				w, k->job.off + (uint64_t)i * w->unit,
 				k->packed_len[i], &host_off, e);
-			if (!ret)
-				note(k, host_off, k->packed + i * w->unit,
-				     k->packed_len[i]);
+			if (ret)
+				break;
+			note(k, host_off, k->packed + i * w->unit,
+			     k->packed_len[i]);
+			ret = w->writes_in_turn ? write_placed(k, e) : 0;
 		}
 		break;
 	}

@@ -219,14 +219,35 @@ int qi_file_write_zeroes(struct qi_file *f, uint64_t off, uint64_t len,
 	return ret;
 }
 
+static bool punch(struct qi_file *f, uint64_t off, uint64_t len)
+{
+	return layer()->fallocate(f->fd,
+				  FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				  (off_t)off, (off_t)len) == 0;
+}
+
 int qi_file_punch(struct qi_file *f, uint64_t off, uint64_t len,
 		  struct qi_error *e)
 {
-	if (layer()->fallocate(f->fd,
-			       FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			       (off_t)off, (off_t)len) == 0)
+	if (punch(f, off, len))
 		return 0;
 	return qi_file_write_zeroes(f, off, len, e);
+}
+
+int qi_file_zero(struct qi_file *f, uint64_t off, uint64_t len,
+		 struct qi_error *e)
+{
+	if (layer()->fallocate(f->fd, FALLOC_FL_ZERO_RANGE, (off_t)off,
+			       (off_t)len))
+		return qi_file_write_zeroes(f, off, len, e);
+	note_end(f, off + len);
+	return 0;
+}
+
+void qi_file_discard(struct qi_file *f, uint64_t off, uint64_t len)
+{
+	if (off < f->size && !punch(f, off, qi_min(len, f->size - off)))
+		errno = 0;
 }
 
 void qi_file_copy_mode(struct qi_file *f, const char *like)

@@ -77,6 +77,11 @@ void qi_file_copy_mode(struct qi_file *f, const char *like);
 /* Make a range read as zero, as a hole where the file system can. */
 int qi_file_punch(struct qi_file *f, uint64_t off, uint64_t len,
 		  struct qi_error *e);
+/* The same, but the room for it stays, or is made. */
+int qi_file_zero(struct qi_file *f, uint64_t off, uint64_t len,
+		 struct qi_error *e);
+/* Give the room of a range back, where the file system can. */
+void qi_file_discard(struct qi_file *f, uint64_t off, uint64_t len);
 /* Data and size reach the disk, or this fails (once: it is never retried). */
 int qi_file_sync(struct qi_file *f, struct qi_error *e);
 int qi_file_resize(struct qi_file *f, uint64_t size, struct qi_error *e);

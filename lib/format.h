@@ -164,9 +164,22 @@ struct qi_writer_ops {
 	/* One unit that was packed into len bytes. NULL: not supported. */
 	int (*place_packed)(struct qi_writer *w, uint64_t off, size_t len,
 			    uint64_t *host_off, struct qi_error *e);
+	/*
+	 * Bytes inside one unit, of any alignment or in whole parts: where
+	 * they go when the rest of the unit can stay as it is, which is not
+	 * written then. QI_NO_OFFSET: place the unit. NULL: always that.
+	 */
+	int (*place_inside)(struct qi_writer *w, uint64_t off, uint64_t len,
+			    uint64_t *host_off, struct qi_error *e);
 	/* Whole units read as zero. -ENOTSUP: place zeroes instead. */
 	int (*zero)(struct qi_writer *w, uint64_t off, uint64_t len,
 		    struct qi_error *e);
+	/* The same, but their room stays allocated. NULL: zero() does it. */
+	int (*zero_kept)(struct qi_writer *w, uint64_t off, uint64_t len,
+			 struct qi_error *e);
+	/* Whole parts inside one unit read as zero. NULL: as with -ENOTSUP. */
+	int (*zero_inside)(struct qi_writer *w, uint64_t off, uint64_t len,
+			   struct qi_error *e);
 	/* All data is written: make the metadata complete and durable. */
 	int (*finish)(struct qi_writer *w, struct qi_error *e);
 	void (*free)(struct qi_writer *w);
@@ -177,6 +190,7 @@ struct qi_writer {
 	struct qi_file *file;
 	uint64_t size;
 	uint32_t unit;	     /* a power of two; the last one is padded */
+	uint32_t part;	     /* of a unit: for place_inside, zero_inside */
 	bool starts_zero;    /* what is never written reads as zero */
 	bool writes_in_turn; /* data must be written before the next place() */
 	enum qi_codec codec; /* of packed units */

@@ -411,6 +411,35 @@ struct qi_check {
 int qi_check_image(struct qi_node *n, struct qi_check *check,
 		   struct qi_error *e);
 
+/* ------------------------------------------------------ writing images */
+
+/* One change of guest data in one image; layers below stay as they are. */
+enum qi_write_type {
+	QI_WRITE_DATA,
+	/* Whole clusters, the last may be cut by the end of the disk. */
+	QI_WRITE_COMPRESSED, /* stored packed where that is smaller */
+	QI_WRITE_ZERO,	     /* reads as zero; clusters stay if they can */
+	QI_WRITE_UNMAP,	     /* reads as zero; clusters are given back */
+	/*
+	 * Whole clusters alone, the rest is left. They read as zero, or, where
+	 * the format cannot say that above a backing file, as before.
+	 */
+	QI_WRITE_DISCARD,
+};
+struct qi_write {
+	enum qi_write_type type;
+	uint64_t off, len; /* any alignment, inside the disk */
+	const void *data;  /* DATA and COMPRESSED: len bytes */
+};
+/*
+ * Do `count` writes in order; durable when this returns. Enabled bitmaps of
+ * the node, segments too, get all ranges first, by one header write. On
+ * failure or a crash each cluster is old or new. The backing chain must be
+ * open where something of it has to be copied.
+ */
+int qi_node_write(struct qi_node *n, const struct qi_write *writes,
+		  size_t count, struct qi_error *e);
+
 /* -------------------------------------------------- internal snapshots */
 
 /* Kept inside one image (qcow2), as by qemu-img snapshot. */

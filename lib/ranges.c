@@ -70,6 +70,43 @@ int qi_ranges_one(struct qi_ranges **out, uint64_t off, uint64_t len)
 	return 0;
 }
 
+/* ----------------------------------------------------------------- list */
+
+struct list {
+	struct qi_ranges base;
+	size_t next, count;
+	struct qi_range range[];
+};
+
+static int list_next(struct qi_ranges *r, struct qi_range *out,
+		     struct qi_error *e)
+{
+	struct list *l = qi_container_of(r, struct list, base);
+
+	(void)e;
+	while (l->next < l->count) {
+		*out = l->range[l->next++];
+		if (out->len)
+			return 1;
+	}
+	return 0;
+}
+
+int qi_ranges_list(struct qi_ranges **out, const struct qi_range *ranges,
+		   size_t count)
+{
+	struct list *l = calloc(1, sizeof(*l) + count * sizeof(*ranges));
+
+	if (!l)
+		return -ENOMEM;
+	l->base = (struct qi_ranges){ .next = list_next, .free = plain_free };
+	l->count = count;
+	for (size_t i = 0; i < count; i++)
+		l->range[i] = ranges[i];
+	*out = &l->base;
+	return 0;
+}
+
 /* ---------------------------------------------------------------- union */
 
 struct many {

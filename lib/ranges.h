@@ -22,6 +22,9 @@ struct qi_ranges {
 
 /* [off, off + len); empty when len is 0. */
 int qi_ranges_one(struct qi_ranges **out, uint64_t off, uint64_t len);
+/* Ranges that are sorted by offset and may overlap; they are copied. */
+int qi_ranges_list(struct qi_ranges **out, const struct qi_range *ranges,
+		   size_t count);
 /* Everything that is in any of the streams. */
 int qi_ranges_union(struct qi_ranges **out, struct qi_ranges **in,
 		    size_t count);

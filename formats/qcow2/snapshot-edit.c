@@ -11,7 +11,7 @@
 #include <time.h>
 
 #include "formats/qcow2/qcow2.h"
-#include "lib/ranges.h"
+#include "lib/mark.h"
 
 /* Extra data as current QEMU writes it. */
 struct new_entry {
@@ -278,38 +278,25 @@ static int remove_one(struct qi_node *n, size_t which, struct qi_error *e)
 
 /* ----------------------------------------------------------------- apply */
 
-/* Old bits, and what the switch changes, for each bitmap that records. */
-static int marked(struct qcow2 *q, const struct qcow2_snapshot *s,
-		  const be64 *l1, struct qi_bitmap_change *changes,
-		  size_t *count)
-{
-	*count = 0;
-	for (size_t i = 0; i < q->bitmaps.count; i++) {
-		const struct qi_stored_bitmap *f = &q->bitmaps.facts[i];
-		struct qi_bitmap_change *c = &changes[*count];
-		struct qi_ranges *in[2];
-		int ret;
+/* The active L1 table, and that of the snapshot. */
+struct switched {
+	struct qcow2 *q;
+	const be64 *l1;
+	uint32_t entries;
+};
 
-		if (f->problem || !f->enabled)
-			continue;
-		ret = qi_ranges_bitmap(&in[0], q->node, i);
-		if (ret)
-			return ret;
-		ret = qcow2_ranges_differing(&in[1], q, q->l1, q->h.l1_size, l1,
-					     s->l1_size);
-		if (ret) {
-			qi_ranges_free(in[0]);
-			return ret;
-		}
-		ret = qi_ranges_union(&c->bits, in, 2);
-		if (ret)
-			return ret;
-		c->name = f->name;
-		c->enabled = true;
-		c->granularity_bits = f->granularity_bits;
-		++*count;
-	}
-	return 0;
+/* What the switch changes, for each bitmap that records. */
+static int add_of_switch(void *arg, const struct qi_stored_bitmap *b,
+			 struct qi_ranges **out)
+{
+	const struct switched *s = arg;
+	int ret;
+
+	if (!b->enabled)
+		return 0;
+	ret = qcow2_ranges_differing(out, s->q, s->q->l1, s->q->h.l1_size,
+				     s->l1, s->entries);
+	return ret ? ret : 1;
 }
 
 /* Refcounts of what will be active, durable, and its flags right. */
@@ -330,26 +317,22 @@ static int share_durably(struct qcow2 *q, be64 *l1, uint32_t entries,
 static int switch_l1(struct qcow2 *q, const struct qcow2_snapshot *s, be64 *l1,
 		     struct qi_error *e)
 {
-	QI_AUTOFREE struct qi_bitmap_change *changes =
-		calloc(q->bitmaps.count + 1, sizeof(*changes));
+	struct switched sw = { q, l1, s->l1_size };
 	struct qcow2_resize to = { .size = s->facts.disk_size,
 				   .l1_size = s->l1_size };
-	size_t count = 0;
-	int ret;
+	struct qi_marks m = { NULL, 0 };
+	int ret = share_durably(q, l1, s->l1_size, e);
 
-	if (!changes)
-		return qi_no_memory(e);
-	ret = share_durably(q, l1, s->l1_size, e);
 	if (!ret)
 		ret = alloc_and_write(q, l1,
 				      (uint64_t)s->l1_size * sizeof(be64),
 				      &to.l1_offset, e);
-	if (!ret && marked(q, s, l1, changes, &count))
+	if (!ret && qi_marks_make(&m, q->node, add_of_switch, &sw))
 		ret = qi_no_memory(e);
 	if (!ret)
-		ret = qcow2_bitmaps_update(q, changes, count, NULL, 0, &to, e);
-	for (size_t i = 0; i < count; i++)
-		qi_ranges_free(changes[i].bits);
+		ret = qcow2_bitmaps_update(q, m.changes, m.count, NULL, 0, &to,
+					   e);
+	qi_marks_clear(&m);
 	return ret;
 }
 

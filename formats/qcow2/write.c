@@ -12,7 +12,7 @@
 #include "formats/qcow2/qcow2.h"
 
 #define EDIT_CACHE_BYTES (4u << 20)
-#define MAX_PENDING 4096
+#define MAX_PENDING 8192
 
 struct pending {
 	uint64_t off, len; /* to be freed at the next flush */
@@ -94,7 +94,7 @@ static int flush(struct editor *w, struct qi_error *e)
 static int flush_if_filled(struct editor *w, struct qi_error *e)
 {
 	if (qcow2_cache_is_filled(w->q->l2) ||
-	    w->pending_count > MAX_PENDING / 2)
+	    w->pending_count > MAX_PENDING / 4)
 		return flush(w, e);
 	return 0;
 }
@@ -353,7 +353,7 @@ static int zero_locked(struct editor *w, uint64_t off, uint64_t len,
 			ret = get_entries(w, off, &entries, &count, e);
 			if (ret)
 				return ret;
-			n = qi_min(qi_min(left, count), MAX_PENDING / 4);
+			n = qi_min(left, count);
 			for (uint64_t i = 0; i < n; i++) {
 				drop_entry(w, entry_get(q, entries, i));
 				entry_put(q, entries, i, entry,
@@ -433,6 +433,7 @@ int qcow2_edit(struct qi_node *n, struct qi_writer **out, struct qi_error *e)
 				      .file = n->data,
 				      .size = q->h.size,
 				      .unit = q->cluster_size,
+				      .part = q->cluster_size,
 				      .writes_in_turn = true };
 	w->q = q;
 	w->l1_first = UINT32_MAX;
