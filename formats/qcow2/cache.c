@@ -135,8 +135,11 @@ void qcow2_cache_dirty(struct qcow2_cache *c, const uint8_t *data)
 
 void qcow2_cache_forget(struct qcow2_cache *c)
 {
-	for (unsigned i = 0; i < c->count; i++)
+	for (unsigned i = 0; i < c->count; i++) {
 		c->slice[i].off = QI_NO_OFFSET;
+		c->slice[i].dirty = false;
+	}
+	c->dirty = 0;
 }
 
 bool qcow2_cache_is_filled(const struct qcow2_cache *c)

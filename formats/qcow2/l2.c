@@ -205,8 +205,8 @@ static int map_slice(struct qcow2 *q, struct list *l, uint64_t table,
 	return 1;
 }
 
-static int check_table(struct qcow2 *q, uint64_t table, uint64_t off,
-		       struct qi_error *e)
+int qcow2_check_table(struct qcow2 *q, uint64_t table, uint64_t off,
+		      struct qi_error *e)
 {
 	if (qi_is_aligned(table, q->cluster_size) &&
 	    qi_fits(table, q->cluster_size, q->file->size))
@@ -241,7 +241,7 @@ static int map_locked(struct qcow2 *q, struct list *l, uint64_t off,
 			off = next;
 			continue;
 		}
-		ret = check_table(q, table, off, e);
+		ret = qcow2_check_table(q, table, off, e);
 		if (!ret)
 			ret = map_slice(q, l, table, off, &off, &budget, e);
 		if (ret <= 0)

@@ -3,9 +3,9 @@
  * qcow2.h - the parts of the qcow2 driver for each other
  *
  * header.c parses and rewrites the header; cache.c holds slices of tables;
- * l2.c maps guest to host; refcount.c allocates and frees; write.c edits in
- * place; build.c makes new images; resize.c, bitmap.c, snapshot.c and check.c
- * are what they are called; qcow2.c is the driver.
+ * l2.c maps guest to host; refcount.c allocates and frees; write.c and
+ * write-entry.c edit in place; build.c makes new images; resize.c, bitmap.c,
+ * snapshot.c and check.c are what they are called; qcow2.c is the driver.
  */
 #ifndef QCOW2_H
 #define QCOW2_H
@@ -142,7 +142,7 @@ void qcow2_cache_dirty(struct qcow2_cache *c, const uint8_t *data);
 /* Is more than half of it dirty? Then flush before the next change. */
 bool qcow2_cache_is_filled(const struct qcow2_cache *c);
 int qcow2_cache_write(struct qcow2_cache *c, struct qi_error *e);
-/* The tables were changed on disk behind the cache; nothing may be dirty. */
+/* The tables were changed on disk behind the cache, or changes are void. */
 void qcow2_cache_forget(struct qcow2_cache *c);
 size_t qcow2_cache_slice_size(const struct qcow2_cache *c);
 
@@ -157,6 +157,9 @@ int qcow2_read_packed(struct qi_node *n, uint64_t off, size_t len, void *buf,
 		      struct qi_error *e);
 /* Load the L1 table. Caller holds q->lock. */
 int qcow2_l1_load(struct qcow2 *q, struct qi_error *e);
+/* -EUCLEAN unless a whole cluster of the file is at `table`, for off. */
+int qcow2_check_table(struct qcow2 *q, uint64_t table, uint64_t off,
+		      struct qi_error *e);
 /* A checked copy of any L1 table; malloc'd. */
 int qcow2_l1_read(struct qcow2 *q, uint64_t off, uint32_t entries, be64 **out,
 		  struct qi_error *e);
@@ -176,18 +179,32 @@ int qcow2_check_overlap(struct qcow2 *q, uint64_t off, uint64_t len,
 /* count adjacent free clusters, refcount now 1; in memory until _write. */
 int qcow2_alloc(struct qcow2 *q, uint64_t count, uint64_t *host_off,
 		struct qi_error *e);
+/* The first free run, of at most *count clusters, which becomes its length. */
+int qcow2_alloc_some(struct qcow2 *q, uint64_t *count, uint64_t *host_off,
+		     struct qi_error *e);
+/* Room for len packed bytes, after the last ones if that can be. */
+int qcow2_alloc_bytes(struct qcow2 *q, size_t len, uint64_t *host_off,
+		      struct qi_error *e);
 /* Raise (1) or lower (-1) the refcount of each cluster that is touched. */
 int qcow2_refcount_add(struct qcow2 *q, uint64_t host_off, uint64_t len,
 		       int delta, struct qi_error *e);
-/* The same with -1. */
+/*
+ * The same with -1. What becomes free becomes a hole: nothing on the disk may
+ * refer to it any more.
+ */
 int qcow2_free(struct qcow2 *q, uint64_t host_off, uint64_t len,
 	       struct qi_error *e);
 /* Write what changed; no sync. Safe at any time. */
 int qcow2_refcounts_write(struct qcow2 *q, struct qi_error *e);
+/* ----------------------------------------------------- refcount-bits.c */
+
 /* One entry of a refcount block of 1 << order bits. */
 uint64_t qcow2_refcount_load(const uint8_t *block, uint64_t i, unsigned order);
 void qcow2_refcount_store(uint8_t *block, uint64_t i, unsigned order,
 			  uint64_t value);
+/* The first entry of 0 from i on, below end; or end. */
+uint64_t qcow2_refcount_find_zero(const uint8_t *block, uint64_t i,
+				  uint64_t end, unsigned order);
 
 /* ----------------------------------------------- build.c and write.c */
 

@@ -5,71 +5,29 @@
  * Changes stay in a bounded cache until qcow2_refcounts_write(), or until it
  * is full; the caller writes and syncs before it writes a reference to a new
  * cluster, and lowers a refcount only after the last reference is gone from
- * the disk. A crash in between leaks clusters and does nothing worse.
+ * the disk. A crash in between leaks clusters and does nothing worse. Nothing
+ * refers to a cluster when it becomes free, so a hole is punched there at
+ * once, or together with those beside it; but always before it is used again.
  */
 #include <errno.h>
 
 #include "formats/qcow2/qcow2.h"
 
-/* 512 KiB of refcounts: 256 Ki clusters at 16 bits. */
-#define BLOCK_SLICES 64
-#define BLOCK_SLICE 8192u
+/* 2 MiB of refcounts: 1 Mi clusters at 16 bits. */
+#define BLOCK_SLICE 65536u
+#define BLOCK_BYTES (2u << 20)
+#define BLOCK_SLICES_MAX 256
 
 struct qcow2_refcounts {
 	be64 *table; /* refcount table */
 	uint64_t entries;
-	unsigned block_bits; /* log2 of refcounts in a block */
-	uint64_t max;	     /* largest value of one */
-	uint64_t hint;	     /* no cluster below this one is free */
+	unsigned block_bits;	 /* log2 of refcounts in a block */
+	uint64_t max;		 /* largest value of one */
+	uint64_t hint;		 /* no cluster below this one is free */
+	uint64_t packed_end;	 /* of the packed bytes put last, 0: none */
+	uint64_t hole, hole_len; /* freed clusters, to be punched */
 	struct qcow2_cache *blocks;
 };
-
-uint64_t qcow2_refcount_load(const uint8_t *block, uint64_t i, unsigned order)
-{
-	switch (order) {
-	case 3:
-		return block[i];
-	case 4:
-		return be16_get(((const be16 *)block)[i]);
-	case 5:
-		return be32_get(((const be32 *)block)[i]);
-	case 6:
-		return be64_get(((const be64 *)block)[i]);
-	default: {
-		unsigned bits = 1u << order, per_byte = 8 / bits;
-
-		return block[i / per_byte] >> (i % per_byte * bits) &
-		       ((1u << bits) - 1);
-	}
-	}
-}
-
-void qcow2_refcount_store(uint8_t *block, uint64_t i, unsigned order,
-			  uint64_t value)
-{
-	switch (order) {
-	case 3:
-		block[i] = (uint8_t)value;
-		break;
-	case 4:
-		((be16 *)block)[i] = be16_put((uint16_t)value);
-		break;
-	case 5:
-		((be32 *)block)[i] = be32_put((uint32_t)value);
-		break;
-	case 6:
-		((be64 *)block)[i] = be64_put(value);
-		break;
-	default: {
-		unsigned bits = 1u << order, per_byte = 8 / bits;
-		unsigned shift = (unsigned)(i % per_byte) * bits;
-		uint8_t mask = (uint8_t)(((1u << bits) - 1) << shift);
-		uint8_t *p = &block[i / per_byte];
-
-		*p = (uint8_t)((*p & ~mask) | (value << shift & mask));
-	}
-	}
-}
 
 static uint64_t max_refcount(unsigned order)
 {
@@ -79,6 +37,7 @@ static uint64_t max_refcount(unsigned order)
 int qcow2_refcounts_open(struct qcow2 *q, struct qi_error *e)
 {
 	uint64_t bytes = (uint64_t)q->h.reftable_clusters * q->cluster_size;
+	size_t slice = qi_min(BLOCK_SLICE, q->cluster_size);
 	struct qcow2_refcounts *r;
 	int ret;
 
@@ -92,9 +51,9 @@ int qcow2_refcounts_open(struct qcow2 *q, struct qi_error *e)
 	r->block_bits = q->h.cluster_bits + 3 - q->h.refcount_order;
 	r->max = max_refcount(q->h.refcount_order);
 	r->table = malloc(bytes);
-	if (!r->table ||
-	    qcow2_cache_new(&r->blocks, q->file,
-			    qi_min(BLOCK_SLICE, q->cluster_size), BLOCK_SLICES))
+	if (!r->table || qcow2_cache_new(&r->blocks, q->file, slice,
+					 (unsigned)qi_min(BLOCK_BYTES / slice,
+							  BLOCK_SLICES_MAX)))
 		ret = qi_no_memory(e);
 	else
 		ret = qi_file_read(q->file, q->h.reftable_offset, bytes,
@@ -114,8 +73,19 @@ void qcow2_refcounts_close(struct qcow2 *q)
 	q->refcounts = NULL;
 }
 
+static void punch_hole(struct qcow2 *q)
+{
+	struct qcow2_refcounts *r = q->refcounts;
+
+	/* A damaged image may have metadata there. */
+	if (r->hole_len && !qcow2_check_overlap(q, r->hole, r->hole_len, NULL))
+		qi_file_discard(q->file, r->hole, r->hole_len);
+	r->hole_len = 0;
+}
+
 int qcow2_refcounts_write(struct qcow2 *q, struct qi_error *e)
 {
+	punch_hole(q);
 	return qcow2_cache_write(q->refcounts->blocks, e);
 }
 
@@ -359,44 +329,148 @@ static int take(struct qcow2 *q, uint64_t first, uint64_t count,
 	return ret;
 }
 
-/* Clusters with refcount 0 at the end of [.., *cluster), from a slice on. */
-static int extend_run(struct qcow2 *q, uint64_t *cluster, uint64_t *run,
-		      uint64_t count, struct qi_error *e)
+static uint64_t refcounts_per_slice(const struct qcow2 *q)
 {
-	unsigned order = q->h.refcount_order;
-	uint64_t slice_end, index;
-	uint8_t *data;
-	int ret = find_slice(q, *cluster, &data, &index, e);
+	return (uint64_t)qcow2_cache_slice_size(q->refcounts->blocks) * 8 >>
+	       q->h.refcount_order;
+}
 
-	if (ret || !data)
-		return ret ? ret : add_block(q, *cluster, e);
-	slice_end =
-		((uint64_t)qcow2_cache_slice_size(q->refcounts->blocks) << 3) >>
-		order;
-	for (; index < slice_end && *run < count; index++, ++*cluster)
-		*run = qcow2_refcount_load(data, index, order) ? 0 : *run + 1;
+/* The first free cluster from *cluster on, with a block to count it in. */
+static int find_free(struct qcow2 *q, uint64_t *cluster, struct qi_error *e)
+{
+	uint64_t end = refcounts_per_slice(q);
+
+	for (;;) {
+		uint64_t index, found;
+		uint8_t *data;
+		int ret = find_slice(q, *cluster, &data, &index, e);
+
+		if (!ret && !data) {
+			ret = add_block(q, *cluster, e);
+			if (!ret)
+				continue;
+		}
+		if (ret)
+			return ret;
+		found = qcow2_refcount_find_zero(data, index, end,
+						 q->h.refcount_order);
+		*cluster += found - index;
+		if (found < end)
+			return 0;
+	}
+}
+
+/* How many clusters are free from this one on, up to `want`. */
+static int count_free(struct qcow2 *q, uint64_t cluster, uint64_t want,
+		      uint64_t *count, struct qi_error *e)
+{
+	uint64_t end = refcounts_per_slice(q);
+
+	for (*count = 0; *count < want;) {
+		uint64_t index;
+		uint8_t *data;
+		int ret = find_slice(q, cluster + *count, &data, &index, e);
+
+		if (ret || !data)
+			return ret;
+		while (*count < want && index < end &&
+		       !qcow2_refcount_load(data, index, q->h.refcount_order)) {
+			++*count;
+			index++;
+		}
+		if (index < end)
+			return 0;
+	}
 	return 0;
+}
+
+/* The first free run of `least` to *count clusters. */
+static int alloc_run(struct qcow2 *q, uint64_t least, uint64_t *count,
+		     uint64_t *host_off, struct qi_error *e)
+{
+	struct qcow2_refcounts *r = q->refcounts;
+	uint64_t cluster = r->hint, first = QI_NO_OFFSET, want = *count;
+	int ret;
+
+	punch_hole(q);
+	for (*count = 0; *count < least; cluster += *count) {
+		ret = find_free(q, &cluster, e);
+		if (!ret)
+			ret = count_free(q, cluster, want, count, e);
+		if (ret)
+			return ret;
+		first = qi_min(first, cluster);
+	}
+	*host_off = (cluster - *count) * q->cluster_size;
+	if (*host_off > QCOW2_OFFSET_MASK)
+		return qi_fail(e, EFBIG, "'%s' is too large", q->file->path);
+	ret = take(q, cluster - *count, *count, e);
+	if (!ret && *count)
+		r->hint = first == cluster - *count ? cluster : first;
+	return ret;
 }
 
 int qcow2_alloc(struct qcow2 *q, uint64_t count, uint64_t *host_off,
 		struct qi_error *e)
 {
-	struct qcow2_refcounts *r = q->refcounts;
-	uint64_t cluster = r->hint, run = 0;
-	int ret = 0;
+	return alloc_run(q, count, &count, host_off, e);
+}
 
-	while (run < count && !ret)
-		ret = extend_run(q, &cluster, &run, count, e);
-	if (ret)
-		return ret;
-	*host_off = (cluster - count) * q->cluster_size;
-	if (*host_off > QCOW2_OFFSET_MASK)
-		return qi_fail(e, EFBIG, "'%s' is too large", q->file->path);
-	ret = take(q, cluster - count, count, e);
-	/* All below was looked at, unless longer runs were asked for. */
-	if (!ret && count == 1)
-		r->hint = cluster;
+int qcow2_alloc_some(struct qcow2 *q, uint64_t *count, uint64_t *host_off,
+		     struct qi_error *e)
+{
+	return alloc_run(q, 1, count, host_off, e);
+}
+
+int qcow2_alloc_bytes(struct qcow2 *q, size_t len, uint64_t *host_off,
+		      struct qi_error *e)
+{
+	struct qcow2_refcounts *r = q->refcounts;
+	uint64_t room = -r->packed_end & (q->cluster_size - 1);
+	uint64_t at = r->packed_end, refcount, new;
+	int ret;
+
+	if (room) {
+		ret = qcow2_refcount_get(q, at >> q->h.cluster_bits, &refcount,
+					 e);
+		if (ret)
+			return ret;
+		if (refcount == r->max)
+			room = 0;
+	}
+	if (len > room) {
+		ret = qcow2_alloc(q, 1, &new, e);
+		if (ret)
+			return ret;
+		if (!room || new != at + room) {
+			at = new;
+			room = 0;
+		}
+	}
+	/* The part in the cluster that others are in already. */
+	ret = qcow2_refcount_add(q, at, qi_min(len, room), 1, e);
+	*host_off = at;
+	r->packed_end = at + len;
 	return ret;
+}
+
+/* A cluster became free. */
+static void note_free(struct qcow2 *q, uint64_t cluster)
+{
+	struct qcow2_refcounts *r = q->refcounts;
+	uint64_t off = cluster * q->cluster_size;
+
+	if (cluster < r->hint)
+		r->hint = cluster;
+	if (r->packed_end >> q->h.cluster_bits == cluster)
+		r->packed_end = 0;
+	if (r->hole_len && r->hole + r->hole_len == off) {
+		r->hole_len += q->cluster_size;
+		return;
+	}
+	punch_hole(q);
+	r->hole = off;
+	r->hole_len = q->cluster_size;
 }
 
 static int add_one(struct qcow2 *q, uint64_t cluster, int delta,
@@ -422,10 +496,10 @@ static int add_one(struct qcow2 *q, uint64_t cluster, int delta,
 			       "refcounts of %u bits are too small for this "
 			       "in '%s'",
 			       1u << order, q->file->path);
-	if (delta < 0 && refcount == 1 && cluster < r->hint)
-		r->hint = cluster;
-	return store(q, data, index, delta > 0 ? refcount + 1 : refcount - 1,
-		     e);
+	ret = store(q, data, index, delta > 0 ? refcount + 1 : refcount - 1, e);
+	if (!ret && delta < 0 && refcount == 1)
+		note_free(q, cluster);
+	return ret;
 }
 
 int qcow2_refcount_add(struct qcow2 *q, uint64_t host_off, uint64_t len,
