@@ -121,6 +121,7 @@ static void raw_free(struct qi_writer *w)
 static const struct qi_writer_ops raw_writer_ops = {
 	.place = raw_place,
 	.place_inside = raw_place_inside,
+	.reserve = raw_place,
 	.zero = raw_zero,
 	.zero_kept = raw_zero_kept,
 	.finish = raw_finish,

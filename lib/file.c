@@ -250,6 +250,40 @@ void qi_file_discard(struct qi_file *f, uint64_t off, uint64_t len)
 		errno = 0;
 }
 
+static int keep_room(struct qi_file *f, int mode, uint64_t off, uint64_t len,
+		     struct qi_error *e)
+{
+	int ret;
+
+	if (off > INT64_MAX || len > INT64_MAX - off)
+		return qi_fail(e, EFBIG, "'%s' cannot be that long", f->name);
+	do
+		ret = layer()->fallocate(f->fd, mode, (off_t)off, (off_t)len);
+	while (ret && errno == EINTR);
+	if (ret)
+		return qi_fail(e, errno == ENOSYS ? ENOTSUP : errno,
+			       "cannot allocate %llu bytes for '%s': %s",
+			       (unsigned long long)len, f->name,
+			       strerror(errno));
+	return 0;
+}
+
+int qi_file_allocate(struct qi_file *f, uint64_t off, uint64_t len,
+		     struct qi_error *e)
+{
+	int ret = keep_room(f, 0, off, len, e);
+
+	if (!ret)
+		note_end(f, off + len);
+	return ret;
+}
+
+int qi_file_claim(struct qi_file *f, uint64_t off, uint64_t len,
+		  struct qi_error *e)
+{
+	return keep_room(f, FALLOC_FL_KEEP_SIZE, off, len, e);
+}
+
 void qi_file_copy_mode(struct qi_file *f, const char *like)
 {
 	struct stat st;

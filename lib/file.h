@@ -82,6 +82,15 @@ int qi_file_zero(struct qi_file *f, uint64_t off, uint64_t len,
 		 struct qi_error *e);
 /* Give the room of a range back, where the file system can. */
 void qi_file_discard(struct qi_file *f, uint64_t off, uint64_t len);
+/*
+ * Have the file system keep room for a range, past the end of the file too,
+ * which it makes longer; what is there stays. -ENOTSUP: it cannot.
+ */
+int qi_file_allocate(struct qi_file *f, uint64_t off, uint64_t len,
+		     struct qi_error *e);
+/* The same, and the file stays as long as it is. */
+int qi_file_claim(struct qi_file *f, uint64_t off, uint64_t len,
+		  struct qi_error *e);
 /* Data and size reach the disk, or this fails (once: it is never retried). */
 int qi_file_sync(struct qi_file *f, struct qi_error *e);
 int qi_file_resize(struct qi_file *f, uint64_t size, struct qi_error *e);

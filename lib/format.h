@@ -153,14 +153,23 @@ enum qi_codec { QI_CODEC_NONE, QI_CODEC_ZLIB, QI_CODEC_ZSTD };
 
 /*
  * How guest data gets into an image, a new one or an old one. place(),
- * place_packed() and zero() are called by one thread at a time in ascending
- * order; the caller then writes the data itself at the host offset it got.
+ * reserve(), place_packed() and zero() are called by one thread at a time in
+ * ascending order; the caller then writes the data itself at the host offset it
+ * got.
  */
 struct qi_writer_ops {
 	/* Whole units. The first run of [off, off + len) and where it goes. */
 	int (*place)(struct qi_writer *w, uint64_t off, uint64_t len,
 		     uint64_t *host_off, uint64_t *host_len,
 		     struct qi_error *e);
+	/*
+	 * As place(), for whole units that are not written now: what they
+	 * read as stays, zero or what lies below. NULL or -ENOTSUP: place and
+	 * write zeroes.
+	 */
+	int (*reserve)(struct qi_writer *w, uint64_t off, uint64_t len,
+		       uint64_t *host_off, uint64_t *host_len,
+		       struct qi_error *e);
 	/* One unit that was packed into len bytes. NULL: not supported. */
 	int (*place_packed)(struct qi_writer *w, uint64_t off, size_t len,
 			    uint64_t *host_off, struct qi_error *e);

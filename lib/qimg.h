@@ -343,6 +343,17 @@ struct qi_progress {
 	void *arg;
 };
 
+/* What a new part of a disk is given before it is written. */
+enum qi_preallocation {
+	QI_PREALLOC_OFF,
+	QI_PREALLOC_METADATA, /* a place in the image */
+	QI_PREALLOC_FALLOC,   /* ... and room in the file system */
+	QI_PREALLOC_FULL,     /* ... written with zeroes */
+};
+/* As people write it: off, metadata, falloc, full. */
+int qi_preallocation_parse(const char *text, enum qi_preallocation *out,
+			   struct qi_error *e);
+
 struct qi_create {
 	const char *format;	    /* driver name */
 	const char *options;	    /* "a=b,c=d" as after -o; commas doubled */

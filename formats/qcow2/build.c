@@ -286,6 +286,8 @@ static void build_free(struct qi_writer *w)
 
 static const struct qi_writer_ops build_ops = {
 	.place = build_place,
+	/* The end of a new file is a hole. */
+	.reserve = build_place,
 	.place_packed = build_place_packed,
 	.zero = build_zero,
 	.finish = build_finish,
