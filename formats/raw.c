@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #include "lib/format.h"
+#include "lib/preallocate.h"
 
 #define SECTOR 512
 /* Runs of zeroes of this size become holes, as in qemu-img. */
@@ -146,15 +147,49 @@ static int raw_start(struct qi_file *file, uint64_t size, bool is_new,
 	return 0;
 }
 
+static int take_spec(const struct qi_image_spec *spec,
+		     enum qi_preallocation *mode, struct qi_error *e)
+{
+	const char *text = qi_options_get(spec->options, "preallocation");
+	int ret = 0;
+
+	*mode = QI_PREALLOC_OFF;
+	if (spec->backing_name)
+		return qi_fail(e, ENOTSUP, "format 'raw' has no backing files");
+	if (text)
+		ret = qi_preallocation_parse(text, mode, e);
+	if (!ret && *mode == QI_PREALLOC_METADATA)
+		ret = qi_fail(e, EINVAL,
+			      "format 'raw' has no metadata; choose off, "
+			      "falloc or full");
+	return ret ? qi_context(e, ret, "option 'preallocation'") : 0;
+}
+
+static int raw_can_build(const struct qi_image_spec *spec, struct qi_error *e)
+{
+	enum qi_preallocation mode;
+
+	return take_spec(spec, &mode, e);
+}
+
 static int raw_build(struct qi_file *file, const struct qi_image_spec *spec,
 		     struct qi_writer **out, struct qi_error *e)
 {
-	int ret;
+	enum qi_preallocation mode;
+	int ret = take_spec(spec, &mode, e);
 
-	if (spec->backing_name)
-		return qi_fail(e, ENOTSUP, "format 'raw' has no backing files");
-	ret = qi_file_resize(file, spec->size, e);
-	return ret ? ret : raw_start(file, spec->size, true, out, e);
+	if (!ret)
+		ret = qi_file_resize(file, spec->size, e);
+	if (!ret)
+		ret = raw_start(file, spec->size, true, out, e);
+	if (ret)
+		return ret;
+	ret = qi_preallocate(*out, 0, spec->size, mode, e);
+	if (ret) {
+		raw_free(*out);
+		*out = NULL;
+	}
+	return ret;
 }
 
 static int raw_edit(struct qi_node *n, struct qi_writer **out,
@@ -171,6 +206,9 @@ static int raw_grow(struct qi_node *n, uint64_t size, struct qi_error *e)
 }
 
 static const struct qi_format_option raw_options[] = {
+	QI_OPTION_EXTENT_SIZE_HINT,
+	QI_OPTION_NOCOW,
+	{ "preallocation", "str", "off (the default), falloc, full" },
 	{ "size", "size", "virtual disk size" },
 	{ NULL, NULL, NULL },
 };
@@ -182,6 +220,7 @@ const struct qi_format qi_format_raw = {
 	.open = raw_open,
 	.close = raw_close,
 	.map = raw_map,
+	.can_build = raw_can_build,
 	.build = raw_build,
 	.edit = raw_edit,
 	.grow = raw_grow,

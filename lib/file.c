@@ -284,6 +284,22 @@ int qi_file_claim(struct qi_file *f, uint64_t off, uint64_t len,
 	return keep_room(f, FALLOC_FL_KEEP_SIZE, off, len, e);
 }
 
+void qi_file_hint(struct qi_file *f, bool nocow, uint32_t extent_size)
+{
+	struct fsxattr x;
+	int flags;
+
+	if (nocow && ioctl(f->fd, FS_IOC_GETFLAGS, &flags) == 0) {
+		flags |= FS_NOCOW_FL;
+		ioctl(f->fd, FS_IOC_SETFLAGS, &flags);
+	}
+	if (extent_size && ioctl(f->fd, FS_IOC_FSGETXATTR, &x) == 0) {
+		x.fsx_xflags |= FS_XFLAG_EXTSIZE;
+		x.fsx_extsize = extent_size;
+		ioctl(f->fd, FS_IOC_FSSETXATTR, &x);
+	}
+}
+
 void qi_file_copy_mode(struct qi_file *f, const char *like)
 {
 	struct stat st;

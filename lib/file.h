@@ -91,6 +91,11 @@ int qi_file_allocate(struct qi_file *f, uint64_t off, uint64_t len,
 /* The same, and the file stays as long as it is. */
 int qi_file_claim(struct qi_file *f, uint64_t off, uint64_t len,
 		  struct qi_error *e);
+/*
+ * Wishes of an empty file to its file system, which may not know them: no
+ * copy on write, and space in pieces of extent_size bytes (0: as it likes).
+ */
+void qi_file_hint(struct qi_file *f, bool nocow, uint32_t extent_size);
 /* Data and size reach the disk, or this fails (once: it is never retried). */
 int qi_file_sync(struct qi_file *f, struct qi_error *e);
 int qi_file_resize(struct qi_file *f, uint64_t size, struct qi_error *e);

@@ -95,6 +95,8 @@ struct qi_image_spec {
 	const struct qi_options *options;
 	const char *backing_name;
 	const char *backing_format;
+	const char *data_name; /* NULL: guest data is in the image itself */
+	struct qi_file *data;  /* ... or in this empty file */
 };
 
 struct qi_format {
@@ -121,6 +123,8 @@ struct qi_format {
 			void *arg);
 	int (*check)(struct qi_node *n, struct qi_check *check,
 		     struct qi_error *e);
+	/* What build() would say of these options. NULL: it takes all. */
+	int (*can_build)(const struct qi_image_spec *spec, struct qi_error *e);
 	/* Start a new image in an empty file, which stays the caller's. */
 	int (*build)(struct qi_file *file, const struct qi_image_spec *spec,
 		     struct qi_writer **out, struct qi_error *e);
@@ -203,6 +207,8 @@ struct qi_writer {
 	bool starts_zero;    /* what is never written reads as zero */
 	bool writes_in_turn; /* data must be written before the next place() */
 	enum qi_codec codec; /* of packed units */
+	/* The option that rules out place_packed(); NULL: none does. */
+	const char *unpacked_by;
 };
 
 /* ------------------------------------------------------------- services */
@@ -224,6 +230,16 @@ int qi_options_parse(struct qi_options **out, const char *text,
 		     struct qi_error *e);
 void qi_options_free(struct qi_options *o);
 const char *qi_options_get(const struct qi_options *o, const char *name);
+/* Options of the file, not of the format: qi_image_start() sees to them. */
+#define QI_OPTION_EXTENT_SIZE_HINT                          \
+	{                                                   \
+		"extent_size_hint", "size",                 \
+			"allocation unit of the file (XFS)" \
+	}
+#define QI_OPTION_NOCOW                                                 \
+	{                                                               \
+		"nocow", "bool", "no copy on write of the file (btrfs)" \
+	}
 /* The value of a size, number or on/off option, or dflt when not given. */
 int qi_options_get_size(const struct qi_options *o, const char *name,
 			uint64_t dflt, uint64_t *out, struct qi_error *e);

@@ -7,12 +7,37 @@
 #include "lib/image.h"
 #include "lib/name.h"
 
+/* As QEMU has it on file systems that know of such sizes. */
+#define EXTENT_SIZE_HINT (1u << 20)
+
 struct resolved {
 	const struct qi_format *format;
 	struct qi_options *options;
 	const char *backing_name, *backing_format;
+	const char *data_name; /* as recorded */
+	char *data_path;       /* as found from here; malloc'd */
 	uint64_t size;
+	bool nocow;
+	uint32_t extent_size;
 };
+
+static void resolved_clear(struct resolved *r)
+{
+	qi_options_free(r->options);
+	free(r->data_path);
+}
+#define QI_AUTORESOLVED __attribute__((cleanup(resolved_clear)))
+
+static struct qi_image_spec spec_of(const struct resolved *r)
+{
+	return (struct qi_image_spec){
+		.size = r->size,
+		.options = r->options,
+		.backing_name = r->backing_name,
+		.backing_format = r->backing_format,
+		.data_name = r->data_name,
+	};
+}
 
 /* What is not said is taken from the backing file n. */
 static int take_backing(const char *path, const struct qi_node *n,
@@ -23,10 +48,15 @@ static int take_backing(const char *path, const struct qi_node *n,
 	/* Recorded, so that nobody has to probe it again. */
 	if (!r->backing_format)
 		r->backing_format = n->format->name;
-	for (; n; n = n->facts.backing)
+	for (; n; n = n->facts.backing) {
 		if (qi_node_is_file(n, path))
 			return qi_fail(e, EINVAL, "'%s' would rest on itself",
 				       path);
+		if (r->data_path && qi_node_is_file(n, r->data_path))
+			return qi_fail(e, EINVAL,
+				       "'%s' cannot be the data file too",
+				       r->data_path);
+	}
 	return 0;
 }
 
@@ -50,9 +80,89 @@ static int look_at_backing(const char *path, struct resolved *r,
 	return ret ? qi_context(e, ret, "cannot use the backing file") : 0;
 }
 
+static bool is_same_file(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	if (stat(a, &x) || stat(b, &y))
+		return strcmp(a, b) == 0;
+	return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* The data file lies where its name is looked up later: beside the image. */
+static int find_data(const char *path, struct resolved *r, struct qi_error *e)
+{
+	QI_AUTOFREE char *dir = qi_path_folder(path);
+
+	r->data_name = qi_options_get(r->options, "data_file");
+	if (!r->data_name)
+		return 0;
+	if (!*r->data_name)
+		return qi_fail(e, EINVAL, "option 'data_file' needs a name");
+	r->data_path = dir ? qi_path_join(dir, r->data_name) : NULL;
+	if (!r->data_path)
+		return qi_no_memory(e);
+	if (is_same_file(path, r->data_path))
+		return qi_fail(e, EINVAL, "'%s' cannot be its own data file",
+			       path);
+	return 0;
+}
+
+static int take_hints(struct resolved *r, struct qi_error *e)
+{
+	uint64_t hint;
+	int ret = qi_options_get_bool(r->options, "nocow", false, &r->nocow, e);
+
+	if (!ret)
+		ret = qi_options_get_size(r->options, "extent_size_hint",
+					  EXTENT_SIZE_HINT, &hint, e);
+	if (!ret && hint > UINT32_MAX)
+		return qi_fail(e, EINVAL,
+			       "option 'extent_size_hint': must be less than "
+			       "4G");
+	if (!ret)
+		r->extent_size = (uint32_t)hint;
+	return ret;
+}
+
+static int take_options(const char *path, const struct qi_create *c,
+			struct resolved *r, struct qi_error *e)
+{
+	int ret = qi_options_parse(&r->options, c->options, r->format->options,
+				   c->format, e);
+
+	if (ret)
+		return ret;
+	r->backing_name = c->backing_name ?
+				  c->backing_name :
+				  qi_options_get(r->options, "backing_file");
+	r->backing_format = c->backing_format ?
+				    c->backing_format :
+				    qi_options_get(r->options, "backing_fmt");
+	if (r->backing_format && !qi_format_find(r->backing_format))
+		return qi_fail(e, EINVAL, "unknown backing format '%s'",
+			       r->backing_format);
+	if (r->backing_format && !r->backing_name)
+		return qi_fail(e, EINVAL,
+			       "a backing format needs a backing file");
+	if (c->size != QI_NO_OFFSET && !c->ignores_size_option &&
+	    qi_options_get(r->options, "size"))
+		return qi_fail(e, EINVAL,
+			       "the size of '%s' is given twice: leave out "
+			       "option 'size'",
+			       path);
+	if (c->size == QI_NO_OFFSET)
+		ret = qi_options_get_size(r->options, "size", QI_NO_OFFSET,
+					  &r->size, e);
+	if (!ret)
+		ret = take_hints(r, e);
+	return ret ? ret : find_data(path, r, e);
+}
+
 static int resolve(const char *path, const struct qi_create *c,
 		   struct resolved *r, struct qi_error *e)
 {
+	struct qi_image_spec spec;
 	int ret;
 
 	*r = (struct resolved){ .size = c->size };
@@ -63,41 +173,27 @@ static int resolve(const char *path, const struct qi_create *c,
 				       "images of format '%s' cannot be made" :
 				       "unknown format '%s'",
 			       c->format);
-	ret = qi_options_parse(&r->options, c->options, r->format->options,
-			       c->format, e);
-	if (ret)
-		return ret;
-	r->backing_name = c->backing_name ?
-				  c->backing_name :
-				  qi_options_get(r->options, "backing_file");
-	r->backing_format = c->backing_format ?
-				    c->backing_format :
-				    qi_options_get(r->options, "backing_fmt");
-	if (r->backing_format && !qi_format_find(r->backing_format))
-		ret = qi_fail(e, EINVAL, "unknown backing format '%s'",
-			      r->backing_format);
-	if (!ret && r->size == QI_NO_OFFSET)
-		ret = qi_options_get_size(r->options, "size", QI_NO_OFFSET,
-					  &r->size, e);
+	ret = take_options(path, c, r, e);
 	if (!ret && r->backing_name && !c->unchecked_backing)
 		ret = look_at_backing(path, r, e);
 	if (!ret && r->size == QI_NO_OFFSET)
 		ret = qi_fail(e, EINVAL, "the size of '%s' is not given", path);
 	if (!ret && r->size > INT64_MAX - 511)
 		ret = qi_fail(e, EFBIG, "the size of '%s' is too large", path);
-	if (!ret)
-		r->size = qi_round_up(r->size, 512);
-	return ret;
+	if (ret)
+		return ret;
+	r->size = qi_round_up(r->size, 512);
+	spec = spec_of(r);
+	return r->format->can_build ? r->format->can_build(&spec, e) : 0;
 }
 
 int qi_create_size(const char *path, const struct qi_create *c, uint64_t *size,
 		   struct qi_error *e)
 {
-	struct resolved r;
+	QI_AUTORESOLVED struct resolved r = { 0 };
 	int ret = resolve(path, c, &r, e);
 
 	*size = r.size;
-	qi_options_free(r.options);
 	return ret;
 }
 
@@ -108,23 +204,37 @@ int qi_image_start(struct qi_image *img, const char *path,
 				 c->replace ? QI_TEMP_REPLACE : QI_TEMP_NEW, e);
 }
 
+/* An empty file under the hidden name of path. */
+static int start_file(struct qi_temp *t, const char *path,
+		      const struct resolved *r, enum qi_temp_mode mode,
+		      struct qi_error *e)
+{
+	int ret = qi_temp_open(t, path, mode, e);
+
+	if (!ret)
+		qi_file_hint(t->file, r->nocow, r->extent_size);
+	return ret;
+}
+
 int qi_image_start_as(struct qi_image *img, const char *path,
 		      const struct qi_create *c, enum qi_temp_mode mode,
 		      struct qi_error *e)
 {
-	struct resolved r;
+	QI_AUTORESOLVED struct resolved r = { 0 };
+	struct qi_image_spec spec;
 	int ret = resolve(path, c, &r, e);
 
 	*img = (struct qi_image){ 0 };
 	if (!ret)
-		ret = qi_temp_open(&img->temp, path, mode, e);
+		ret = start_file(&img->temp, path, &r, mode, e);
+	if (!ret && r.data_path)
+		ret = start_file(&img->data, r.data_path, &r,
+				 c->replace ? QI_TEMP_REPLACE : QI_TEMP_NEW, e);
 	if (!ret) {
-		struct qi_image_spec spec = { r.size, r.options, r.backing_name,
-					      r.backing_format };
-
+		spec = spec_of(&r);
+		spec.data = img->data.file;
 		ret = r.format->build(img->temp.file, &spec, &img->writer, e);
 	}
-	qi_options_free(r.options);
 	if (ret)
 		qi_image_discard(img);
 	return ret;
@@ -139,12 +249,34 @@ int qi_image_finish(struct qi_image *img, struct qi_error *e)
 	return ret;
 }
 
+/*
+ * The data file first: an image must not appear without its data. What
+ * appeared alone is taken away again.
+ */
+static int publish_files(struct qi_image *img, struct qi_error *e)
+{
+	QI_AUTOFREE char *data = NULL;
+	bool is_new = img->data.mode == QI_TEMP_NEW;
+	int ret = 0;
+
+	if (img->data.file) {
+		data = strdup(img->data.target);
+		ret = data ? qi_temp_publish(&img->data, e) : qi_no_memory(e);
+	}
+	if (ret)
+		return ret;
+	ret = qi_temp_publish(&img->temp, e);
+	if (ret && data && is_new)
+		qi_unlink(data, NULL);
+	return ret;
+}
+
 int qi_image_publish(struct qi_image *img, struct qi_error *e)
 {
 	int ret = img->writer ? qi_image_finish(img, e) : 0;
 
 	if (!ret)
-		ret = qi_temp_publish(&img->temp, e);
+		ret = publish_files(img, e);
 	qi_image_discard(img);
 	return ret;
 }
@@ -154,6 +286,7 @@ void qi_image_discard(struct qi_image *img)
 	if (img->writer)
 		img->writer->ops->free(img->writer);
 	img->writer = NULL;
+	qi_temp_discard(&img->data);
 	qi_temp_discard(&img->temp);
 }
 
@@ -179,9 +312,15 @@ int qi_convert_image(struct qi_node *src, const char *path,
 	int ret;
 
 	create.size = src->facts.size;
+	create.ignores_size_option = true;
 	ret = qi_image_start(&img, path, &create, e);
 	if (ret)
 		return ret;
+	if (c->compress && img.writer->unpacked_by)
+		return qi_fail(e, ENOTSUP,
+			       "compression and option '%s' do not go "
+			       "together",
+			       img.writer->unpacked_by);
 	if (c->compress && !img.writer->ops->place_packed)
 		return qi_fail(e, ENOTSUP, "format '%s' has no compression",
 			       c->target.format);

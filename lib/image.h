@@ -6,9 +6,13 @@
 #include "lib/copy.h"
 #include "lib/temp.h"
 
-/* A new image in the making: a hidden file and the writer that fills it. */
+/*
+ * A new image in the making: a hidden file, another one when its data is kept
+ * apart, and the writer that fills them.
+ */
 struct qi_image {
 	struct qi_temp temp;
+	struct qi_temp data;
 	struct qi_writer *writer;
 };
 
@@ -20,7 +24,7 @@ int qi_image_start_as(struct qi_image *img, const char *path,
 		      struct qi_error *e);
 /* Write the metadata: the hidden file is a complete image now. */
 int qi_image_finish(struct qi_image *img, struct qi_error *e);
-/* Finish if need be, sync, rename: the image appears. */
+/* Finish if need be, sync, rename: the image appears, its data file first. */
 int qi_image_publish(struct qi_image *img, struct qi_error *e);
 void qi_image_discard(struct qi_image *img);
 #define QI_AUTOIMAGE __attribute__((cleanup(qi_image_discard)))

@@ -361,7 +361,8 @@ struct qi_create {
 	const char *backing_name;   /* NULL: none (or in options) */
 	const char *backing_format; /* as recorded */
 	bool unchecked_backing;	    /* do not open the backing file (-u) */
-	bool replace;		    /* an existing file may be replaced */
+	bool replace;		    /* existing files may be replaced */
+	bool ignores_size_option;   /* else `size` rules out size= in options */
 };
 
 /* Create an empty image under a temporary name and rename it into place. */

@@ -26,7 +26,11 @@ static int check_existing(const char *path, enum qi_temp_mode mode,
 		return qi_fail(e, ENOENT, "'%s' is a link to nothing", path);
 	if (ret)
 		return ret;
-	ret = qi_lock(f, QI_ACCESS_WRITE, false, e);
+	/* A rename would replace the name of a device, not what is in it. */
+	if (!stat(path, &st) && S_ISBLK(st.st_mode))
+		ret = qi_fail(e, EINVAL, "'%s' is a device, not a file", path);
+	else
+		ret = qi_lock(f, QI_ACCESS_WRITE, false, e);
 	qi_file_close(f, NULL);
 	return ret == -ENOLCK ? 0 : ret;
 }

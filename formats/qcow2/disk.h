@@ -124,6 +124,7 @@ _Static_assert(sizeof(struct qcow2_disk_snapshot) == 40, "snapshot");
 #define QCOW2_COMPRESSED (1ull << 62)
 #define QCOW2_ZERO 1ull
 #define QCOW2_SUBCLUSTERS 32
+#define QCOW2_MIN_EXTENDED_CLUSTER 16384u
 
 /* QEMU's limits, which we share. */
 #define QCOW2_MIN_CLUSTER_BITS 9

@@ -206,6 +206,7 @@ const struct qi_format qi_format_qcow2 = {
 	.read_packed = qcow2_read_packed,
 	.details = qcow2_details,
 	.check = qcow2_check,
+	.can_build = qcow2_can_build,
 	.build = qcow2_build,
 	.edit = qcow2_edit,
 	.reserve = qcow2_reserve,

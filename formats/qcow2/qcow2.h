@@ -4,8 +4,9 @@
  *
  * header.c parses and rewrites the header; cache.c holds slices of tables;
  * l2.c maps guest to host; refcount.c allocates and frees; write.c and
- * write-entry.c edit in place; build.c makes new images; resize.c, bitmap.c,
- * snapshot.c and check.c are what they are called; qcow2.c is the driver.
+ * write-entry.c edit in place; options.c and build.c make new images;
+ * resize.c, bitmap.c, snapshot.c and check.c are what they are called; qcow2.c
+ * is the driver.
  */
 #ifndef QCOW2_H
 #define QCOW2_H
@@ -206,7 +207,12 @@ void qcow2_refcount_store(uint8_t *block, uint64_t i, unsigned order,
 uint64_t qcow2_refcount_find_zero(const uint8_t *block, uint64_t i,
 				  uint64_t end, unsigned order);
 
-/* ----------------------------------------------- build.c and write.c */
+/* --------------------------------- options.c, build.c and write.c */
+
+/* Fill a zeroed header from options; h is to be freed also on failure. */
+int qcow2_take_options(struct qcow2_header *h, const struct qi_image_spec *spec,
+		       enum qi_preallocation *prealloc, struct qi_error *e);
+int qcow2_can_build(const struct qi_image_spec *spec, struct qi_error *e);
 
 int qcow2_build(struct qi_file *file, const struct qi_image_spec *spec,
 		struct qi_writer **out, struct qi_error *e);
