@@ -138,6 +138,13 @@ struct qi_format {
 	int (*reserve)(struct qi_node *n, uint64_t size, struct qi_error *e);
 	/* Make the virtual disk larger. */
 	int (*grow)(struct qi_node *n, uint64_t size, struct qi_error *e);
+	/*
+	 * Record another backing file; name NULL: none. What is in
+	 * n->record_blob goes along. One header write: all or nothing. NULL
+	 * op: the format has no backing files.
+	 */
+	int (*set_backing)(struct qi_node *n, const char *name,
+			   const char *format, struct qi_error *e);
 	/* Why the image must not be written, or 0. NULL: it may. */
 	int (*can_write)(struct qi_node *n, struct qi_error *e);
 	const struct qi_bitmap_ops *bitmaps;	 /* NULL: cannot hold any */

@@ -137,6 +137,7 @@ _Static_assert(sizeof(struct qcow2_disk_snapshot) == 40, "snapshot");
 #define QCOW2_MAX_BITMAP_DIRECTORY ((uint64_t)QCOW2_MAX_BITMAPS * 1048)
 #define QCOW2_MAX_BITMAP_BYTES (512u << 20)
 #define QCOW2_MAX_BACKING_NAME 1023
+#define QCOW2_MAX_BACKING_FORMAT 15 /* as much as QEMU takes */
 /* We rewrite header, extensions and backing name by one write of this. */
 #define QCOW2_HEADER_MAX 4096
 

@@ -432,3 +432,98 @@ int qcow2_header_commit(struct qcow2 *q, struct qi_error *e)
 		ret = qi_file_sync(q->file, e);
 	return ret;
 }
+
+/* ------------------------------------------------------------- changing */
+
+/* A copy to change, so that what cannot be written leaves nothing behind. */
+static int header_copy(struct qcow2_header *out, const struct qcow2_header *h)
+{
+	int ret = 0;
+
+	*out = *h;
+	out->extensions = NULL;
+	out->extension_count = 0;
+	out->backing_name = h->backing_name ? strdup(h->backing_name) : NULL;
+	if (h->backing_name && !out->backing_name)
+		ret = -ENOMEM;
+	for (size_t i = 0; i < h->extension_count && !ret; i++)
+		ret = append(out, h->extensions[i].type, h->extensions[i].data,
+			     h->extensions[i].len);
+	return ret;
+}
+
+static int header_set_backing(struct qcow2_header *h, const char *name,
+			      const char *format, const struct qi_node *n)
+{
+	int ret;
+
+	free(h->backing_name);
+	h->backing_name = name ? strdup(name) : NULL;
+	if (name && !h->backing_name)
+		return -ENOMEM;
+	ret = qcow2_header_set(h, QCOW2_EXT_BACKING_FORMAT, format,
+			       format ? strlen(format) : 0);
+	if (!ret && n->record_blob)
+		ret = qcow2_header_set(h, QCOW2_EXT_RECORD, n->record_blob,
+				       n->record_len);
+	/* Bits of features that we do not know must go before a write. */
+	h->autoclear &= QCOW2_AUTOCLEAR_BITMAPS | QCOW2_AUTOCLEAR_RAW_DATA;
+	return ret;
+}
+
+static int check_backing(const struct qcow2 *q, const char *name,
+			 const char *format, struct qi_error *e)
+{
+	if (strlen(name) > QCOW2_MAX_BACKING_NAME)
+		return qi_fail(e, ENAMETOOLONG,
+			       "the name of the backing file of '%s' is longer "
+			       "than %u bytes",
+			       q->file->name, QCOW2_MAX_BACKING_NAME);
+	if (format && strlen(format) > QCOW2_MAX_BACKING_FORMAT)
+		return qi_fail(e, EINVAL, "unknown backing format '%s'",
+			       format);
+	if (q->h.autoclear & QCOW2_AUTOCLEAR_RAW_DATA)
+		return qi_fail(e, EINVAL,
+			       "'%s' can have no backing file: all its data is "
+			       "in a raw file",
+			       q->file->name);
+	return 0;
+}
+
+/* The facts of the node follow the header. */
+static int take_backing(struct qi_node *n, const char *name, const char *format,
+			struct qi_error *e)
+{
+	char *copy = name ? strdup(name) : NULL;
+	char *type = format ? strdup(format) : NULL;
+
+	free(n->backing_name);
+	free(n->backing_format);
+	n->facts.backing_name = n->backing_name = copy;
+	n->facts.backing_format = n->backing_format = type;
+	return (name && !copy) || (format && !type) ? qi_no_memory(e) : 0;
+}
+
+int qcow2_set_backing(struct qi_node *n, const char *name, const char *format,
+		      struct qi_error *e)
+{
+	struct qcow2 *q = qcow2_of(n);
+	struct qcow2_header old = q->h, new;
+	int ret = name ? check_backing(q, name, format, e) : 0;
+
+	if (ret)
+		return ret;
+	if (!name)
+		format = NULL;
+	if (header_copy(&new, &old) ||
+	    header_set_backing(&new, name, format, n)) {
+		qcow2_header_free(&new);
+		return qi_no_memory(e);
+	}
+	q->h = new;
+	ret = qcow2_header_commit(q, e);
+	if (ret)
+		q->h = old;
+	qcow2_header_free(ret ? &new : &old);
+	return ret ? ret : take_backing(n, name, format, e);
+}

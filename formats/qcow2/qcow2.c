@@ -211,6 +211,7 @@ const struct qi_format qi_format_qcow2 = {
 	.edit = qcow2_edit,
 	.reserve = qcow2_reserve,
 	.grow = qcow2_grow,
+	.set_backing = qcow2_set_backing,
 	.can_write = qcow2_can_write,
 	.bitmaps = &qcow2_bitmap_ops,
 	.snapshots = &qcow2_snapshot_ops,
