@@ -75,6 +75,41 @@ int qi_node_check_dependents(struct qi_node *n, const struct qi_node *except,
 /* Are the two paths in the same folder? */
 bool qi_same_folder(const char *a, const char *b);
 
+/* Changes of bitmaps in the making, with the streams that feed them. */
+struct qi_edits {
+	size_t count, room;
+	struct qi_bitmap_change *changes;
+};
+/* NULL without memory. */
+struct qi_bitmap_change *qi_edits_add(struct qi_edits *l);
+void qi_edits_clear(struct qi_edits *l);
+
+/* Is n in the chain that starts at `chain` (NULL: an empty one)? */
+bool qi_node_is_in_chain(const struct qi_node *n, const struct qi_node *chain);
+/* What becomes of drive bitmaps when drive.head comes to rest on `base`. */
+struct qi_carry {
+	struct qi_drive drive;	  /* as seen from the layer; not owned */
+	struct qi_node *base;	  /* NULL: none */
+	struct qi_record *record; /* of the layer; NULL: it stays as it is */
+	struct qi_edits edits;
+	struct qi_drive_bitmap *all;
+};
+/* Find conflicts; nothing is written. */
+int qi_carry_plan(struct qi_carry *c, struct qi_error *e);
+/* To be done first; the record has the old parent then. */
+int qi_carry_store(struct qi_carry *c, struct qi_error *e);
+void qi_carry_clear(struct qi_carry *c);
+
+/* 0, or why guest data cannot be written into n; to be asked first of all. */
+int qi_node_check_edit(struct qi_node *n, struct qi_error *e);
+/*
+ * Record another backing file (NULL: none), and r (NULL: as it is), by one
+ * header write. dry_run: only tell whether that can be done.
+ */
+int qi_node_set_backing(struct qi_node *n, const char *name, const char *format,
+			const struct qi_record *r, bool dry_run,
+			struct qi_error *e);
+
 /* Add a step to a plan (may be NULL). */
 int qi_plan_step(struct qi_plan *p, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));

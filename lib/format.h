@@ -145,6 +145,9 @@ struct qi_format {
 	 */
 	int (*set_backing)(struct qi_node *n, const char *name,
 			   const char *format, struct qi_error *e);
+	/* Whether that can be done; nothing is written. */
+	int (*check_backing)(struct qi_node *n, const char *name,
+			     const char *format, struct qi_error *e);
 	/* Why the image must not be written, or 0. NULL: it may. */
 	int (*can_write)(struct qi_node *n, struct qi_error *e);
 	const struct qi_bitmap_ops *bitmaps;	 /* NULL: cannot hold any */
@@ -211,6 +214,7 @@ struct qi_writer {
 	uint64_t size;
 	uint32_t unit;	     /* a power of two; the last one is padded */
 	uint32_t part;	     /* of a unit: for place_inside, zero_inside */
+	bool gets_backing;   /* set by the caller: zero() must be explicit */
 	bool starts_zero;    /* what is never written reads as zero */
 	bool writes_in_turn; /* data must be written before the next place() */
 	enum qi_codec codec; /* of packed units */

@@ -504,6 +504,25 @@ int qi_commit_drive(struct qi_drive *d, const struct qi_commit *c,
 		    struct qi_plan *plan, bool dry_run, struct qi_change *out,
 		    struct qi_error *e);
 
+/* ---------------------------------------------------------------- rebase */
+
+struct qi_rebase {
+	const char *format;	    /* of the image; NULL: found by probing */
+	const char *backing_name;   /* as recorded; NULL or "": none */
+	const char *backing_format; /* the same; NULL: found by probing */
+	bool unsafe;		    /* change the header, whatever is below */
+	bool compress;
+	unsigned threads;
+	struct qi_progress progress;
+	struct qi_node *node, *base; /* set by qi_rebase_open() */
+};
+/* Add the image, and in safe mode what it shall rest on; to be locked then. */
+int qi_rebase_open(struct qi_graph *g, const char *path, struct qi_rebase *r,
+		   struct qi_error *e);
+/* Give the image another backing file; in safe mode it reads as before. */
+int qi_rebase_run(const struct qi_rebase *r, struct qi_plan *plan, bool dry_run,
+		  struct qi_copy_stats *stats, struct qi_error *e);
+
 /* ------------------------------------------------- dependents and graph */
 
 /* Paths of images in a folder; symbolic links too. Free with qi_files_free. */

@@ -504,26 +504,50 @@ static int take_backing(struct qi_node *n, const char *name, const char *format,
 	return (name && !copy) || (format && !type) ? qi_no_memory(e) : 0;
 }
 
+static int make_header(struct qi_node *n, const char *name, const char *format,
+		       struct qcow2_header *new, struct qi_error *e)
+{
+	const struct qcow2 *q = qcow2_of(n);
+	int ret = name ? check_backing(q, name, format, e) : 0;
+
+	if (ret)
+		return ret;
+	if (header_copy(new, &q->h) ||
+	    header_set_backing(new, name, name ? format : NULL, n)) {
+		qcow2_header_free(new);
+		return qi_no_memory(e);
+	}
+	return 0;
+}
+
+int qcow2_check_backing(struct qi_node *n, const char *name, const char *format,
+			struct qi_error *e)
+{
+	QI_AUTOFREE uint8_t *bytes = NULL;
+	struct qcow2_header new;
+	size_t len;
+	int ret = make_header(n, name, format, &new, e);
+
+	if (ret)
+		return ret;
+	ret = qcow2_header_serialise(&new, &bytes, &len, e);
+	qcow2_header_free(&new);
+	return ret ? qi_context(e, ret, "cannot write '%s'", n->file->name) : 0;
+}
+
 int qcow2_set_backing(struct qi_node *n, const char *name, const char *format,
 		      struct qi_error *e)
 {
 	struct qcow2 *q = qcow2_of(n);
 	struct qcow2_header old = q->h, new;
-	int ret = name ? check_backing(q, name, format, e) : 0;
+	int ret = make_header(n, name, format, &new, e);
 
 	if (ret)
 		return ret;
-	if (!name)
-		format = NULL;
-	if (header_copy(&new, &old) ||
-	    header_set_backing(&new, name, format, n)) {
-		qcow2_header_free(&new);
-		return qi_no_memory(e);
-	}
 	q->h = new;
 	ret = qcow2_header_commit(q, e);
 	if (ret)
 		q->h = old;
 	qcow2_header_free(ret ? &new : &old);
-	return ret ? ret : take_backing(n, name, format, e);
+	return ret ? ret : take_backing(n, name, name ? format : NULL, e);
 }

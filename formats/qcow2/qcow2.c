@@ -212,6 +212,7 @@ const struct qi_format qi_format_qcow2 = {
 	.reserve = qcow2_reserve,
 	.grow = qcow2_grow,
 	.set_backing = qcow2_set_backing,
+	.check_backing = qcow2_check_backing,
 	.can_write = qcow2_can_write,
 	.bitmaps = &qcow2_bitmap_ops,
 	.snapshots = &qcow2_snapshot_ops,

@@ -123,6 +123,8 @@ int qcow2_header_serialise(const struct qcow2_header *h, uint8_t **out,
 int qcow2_header_add_feature_names(struct qcow2_header *h);
 uint64_t qcow2_l1_entries(unsigned cluster_bits, unsigned l2_bits,
 			  uint64_t size);
+int qcow2_check_backing(struct qi_node *n, const char *name, const char *format,
+			struct qi_error *e);
 int qcow2_set_backing(struct qi_node *n, const char *name, const char *format,
 		      struct qi_error *e);
 

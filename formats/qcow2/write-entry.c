@@ -17,6 +17,12 @@ static uint64_t subcluster_mask(const struct qcow2 *q, uint64_t off,
 
 /* ---------------------------------------------------------------- zeroes */
 
+/* Does a cluster that is not mapped show, or will it, another file? */
+static bool has_below(const struct editor *w)
+{
+	return w->q->h.backing_name || w->base.gets_backing;
+}
+
 static bool is_unallocated(const struct qcow2 *q, struct entry x)
 {
 	return !(x.word & QCOW2_COMPRESSED) && !x.bits &&
@@ -28,11 +34,12 @@ static bool is_unallocated(const struct qcow2 *q, struct entry x)
  * What an entry becomes that reads as zero. With a backing file, and in
  * place of what was allocated, that is said by a bit, as QEMU does it.
  */
-static struct entry zeroed(const struct qcow2 *q, struct entry x, bool keep)
+static struct entry zeroed(const struct editor *w, struct entry x, bool keep)
 {
+	const struct qcow2 *q = w->q;
 	struct entry none = { 0, 0 };
 
-	if (q->h.version < 3 || (!q->h.backing_name && is_unallocated(q, x)))
+	if (q->h.version < 3 || (!has_below(w) && is_unallocated(q, x)))
 		return none;
 	if (!keep || qcow2_entry_host(q, x) == QI_NO_OFFSET)
 		x.word = 0;
@@ -51,7 +58,7 @@ static int zero_entries(struct editor *w, be64 *entries, uint64_t n, bool keep,
 
 	for (uint64_t i = 0; i < n && !ret; i++) {
 		struct entry old = qcow2_entry_get(q, entries, i);
-		struct entry new = zeroed(q, old, keep);
+		struct entry new = zeroed(w, old, keep);
 
 		if (qcow2_entry_host(q, old) != qcow2_entry_host(q, new) ||
 		    old.word & QCOW2_COMPRESSED)
@@ -65,7 +72,7 @@ static int zero_entries(struct editor *w, be64 *entries, uint64_t n, bool keep,
 /* Nothing is mapped in the table of off, and nothing shows through. */
 static bool reads_zero_anyway(const struct editor *w, uint64_t off)
 {
-	return !w->q->h.backing_name && !qcow2_edit_has_table(w, off);
+	return !has_below(w) && !qcow2_edit_has_table(w, off);
 }
 
 /* In a raw data file the zeroes themselves are wanted. */
@@ -88,7 +95,7 @@ static int zero_locked(struct editor *w, uint64_t off, uint64_t len, bool keep,
 	int ret;
 
 	/* Version 2 has no zero clusters. */
-	if (q->h.version < 3 && q->h.backing_name)
+	if (q->h.version < 3 && has_below(w))
 		return -ENOTSUP;
 	ret = zero_raw_data(q, off, len, keep, e);
 	while (left && !ret) {
