@@ -11,70 +11,15 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "lib/copy.h"
-#include "lib/drive.h"
-#include "lib/mark.h"
+#include "lib/merge.h"
 
 struct work {
 	struct qi_drive *d;
 	struct qi_node *head, *base;
-	const struct qi_commit *how;
-	struct qi_copy_stats stats;
+	struct qi_merge merge;
 };
-
-/* Changes of bitmaps in the base, with the streams that feed them. */
-struct edit_list {
-	size_t count, room;
-	struct qi_bitmap_change *changes;
-};
-
-static void list_clear(struct edit_list *l)
-{
-	for (size_t i = 0; i < l->count; i++)
-		qi_ranges_free(l->changes[i].bits);
-	free(l->changes);
-}
-
-static struct qi_bitmap_change *list_add(struct edit_list *l)
-{
-	size_t room = l->room ? 2 * l->room : 8;
-	void *p = l->changes;
-
-	if (l->count == l->room) {
-		p = realloc(p, room * sizeof(*l->changes));
-		if (!p)
-			return NULL;
-		l->room = room;
-	}
-	l->changes = p;
-	l->changes[l->count] = (struct qi_bitmap_change){ 0 };
-	return &l->changes[l->count++];
-}
 
 /* ---------------------------------------------------------------- checks */
-
-static int refuse_own_bitmap(struct qi_node *n, const char *what,
-			     struct qi_error *e)
-{
-	const char *own = qi_node_own_bitmap(n);
-
-	if (!own)
-		return 0;
-	return qi_fail(e, ESTALE,
-		       "'%s' has the node bitmap '%s', and this "
-		       "would %s; remove it first with 'qimg bitmap remove "
-		       "--node %s %s'",
-		       n->path, own, what, n->path, own);
-}
-
-static bool is_other_drives(const struct work *w)
-{
-	struct qi_uuid drive = qi_drive_uuid(w->d);
-
-	return qi_record_state_of(w->base) == QI_RECORD_VALID &&
-	       !qi_uuid_is_null(&w->base->record->drive) &&
-	       !qi_uuid_equal(&w->base->record->drive, &drive);
-}
 
 /* A link to the base, which would lead nowhere; NULL: there is none. */
 static char *find_link(struct qi_node *n, struct qi_error *e, int *ret)
@@ -99,7 +44,8 @@ static char *find_link(struct qi_node *n, struct qi_error *e, int *ret)
 static int check_rename(struct work *w, struct qi_error *e)
 {
 	QI_AUTOFREE char *link = NULL;
-	int ret = refuse_own_bitmap(w->base, "give its file another name", e);
+	int ret =
+		qi_node_refuse_bitmap(w->base, "give its file another name", e);
 
 	if (ret)
 		return ret;
@@ -169,20 +115,14 @@ static int check(struct work *w, struct qi_error *e)
 			       "cannot commit drive '%s': its head "
 			       "'%s' has no backing file",
 			       w->d->path, w->head->path);
-	if (is_other_drives(w) ||
-	    (qi_record_state_of(w->base) == QI_RECORD_VALID &&
-	     w->base->record->shared))
+	if (qi_record_state_of(w->head) == QI_RECORD_UNKNOWN)
 		return qi_fail(e, ESTALE,
-			       "cannot commit into '%s': it belongs "
-			       "to another drive, or is shared with one",
-			       w->base->path);
-	if (qi_record_state_of(w->base) == QI_RECORD_UNKNOWN ||
-	    qi_record_state_of(w->head) == QI_RECORD_UNKNOWN)
-		return qi_fail(e, ESTALE,
-			       "cannot commit drive '%s': the "
-			       "record of one of its layers is damaged or of a "
-			       "later version",
-			       w->d->path);
+			       "cannot commit drive '%s': the record of '%s' "
+			       "is damaged or of a later version",
+			       w->d->path, w->head->path);
+	ret = qi_merge_check(&w->merge, e);
+	if (ret)
+		return ret;
 	if (w->base->facts.size > w->head->facts.size)
 		return qi_fail(e, ESTALE,
 			       "cannot commit into '%s': its disk "
@@ -190,60 +130,13 @@ static int check(struct work *w, struct qi_error *e)
 			       "shrink; resize the drive to %llu bytes first",
 			       w->base->path, w->head->path,
 			       (unsigned long long)w->base->facts.size);
-	ret = refuse_own_bitmap(w->head, "delete it", e);
+	ret = qi_node_refuse_bitmap(w->head, "delete it", e);
 	if (!ret && !w->d->is_link)
 		ret = check_rename(w, e);
 	if (!ret)
 		ret = check_bitmaps(w, e);
 	if (!ret)
-		ret = qi_node_check_dependents(w->base, w->head, "commit into",
-					       e);
-	if (!ret)
 		ret = qi_node_check_dependents(w->head, NULL, "commit", e);
-	return ret;
-}
-
-/* ------------------------------------------------------- bitmaps before */
-
-/* Everything in the base that records writes gets what will be written. */
-static int add_of_head(void *arg, const struct qi_stored_bitmap *b,
-		       struct qi_ranges **out)
-{
-	struct work *w = arg;
-	bool segment = qi_drive_segment(w->d, w->base, b->name);
-	int ret;
-
-	if (!b->enabled && !segment)
-		return 0;
-	ret = segment ? qi_layer_ranges(w->d, w->head, b->name, out) :
-			qi_ranges_allocated(out, w->head);
-	return ret ? ret : 1;
-}
-
-/* ------------------------------------------------------------------ data */
-
-static int copy_data(struct work *w, struct qi_error *e)
-{
-	struct qi_ranges *mapped = NULL;
-	struct qi_copy copy = { .src = w->head,
-				.threads = w->how->threads,
-				.progress = w->how->progress };
-	int ret = w->base->format->edit(w->base, &copy.writer, e);
-
-	if (ret)
-		return ret;
-	ret = qi_ranges_allocated(&mapped, w->head);
-	if (!ret)
-		ret = qi_ranges_round(&copy.ranges, mapped, copy.writer->unit,
-				      w->head->facts.size);
-	if (ret)
-		ret = qi_no_memory(e);
-	else
-		ret = qi_copy_run(&copy, &w->stats, e);
-	if (!ret)
-		ret = copy.writer->ops->finish(copy.writer, e);
-	qi_ranges_free(copy.ranges);
-	copy.writer->ops->free(copy.writer);
 	return ret;
 }
 
@@ -266,10 +159,10 @@ static unsigned granularity_bits(struct qi_node *n, const char *name)
  */
 static int take_segment(struct work *w, const struct qi_record_bitmap *from,
 			struct qi_node *n, struct qi_record *r,
-			struct edit_list *l)
+			struct qi_edits *l)
 {
 	struct qi_record_bitmap *b = qi_record_put(r, from->name);
-	struct qi_bitmap_change *c = list_add(l);
+	struct qi_bitmap_change *c = qi_edits_add(l);
 
 	if (!b || !c)
 		return -ENOMEM;
@@ -282,7 +175,7 @@ static int take_segment(struct work *w, const struct qi_record_bitmap *from,
 
 /* The address was removed on this drive: it stays so. */
 static int take_removal(const struct qi_record_bitmap *from,
-			struct qi_record *r, struct edit_list *l)
+			struct qi_record *r, struct qi_edits *l)
 {
 	bool had = qi_record_find(r, from->name);
 	struct qi_record_bitmap *b = qi_record_put(r, from->name);
@@ -294,7 +187,7 @@ static int take_removal(const struct qi_record_bitmap *from,
 	/* A bitmap that the base's record does not know is not ours. */
 	if (!had)
 		return 0;
-	c = list_add(l);
+	c = qi_edits_add(l);
 	if (!c)
 		return -ENOMEM;
 	c->name = from->name;
@@ -303,7 +196,7 @@ static int take_removal(const struct qi_record_bitmap *from,
 }
 
 static int take_bitmap(struct work *w, const struct qi_record_bitmap *from,
-		       struct qi_record *r, struct edit_list *l)
+		       struct qi_record *r, struct qi_edits *l)
 {
 	struct qi_record_bitmap *b = qi_record_find(r, from->name);
 	struct qi_bitmap_change *c;
@@ -321,7 +214,7 @@ static int take_bitmap(struct work *w, const struct qi_record_bitmap *from,
 	/* A segment that is lost stays lost: nothing to change in it. */
 	if (qi_node_find_bitmap(w->base, from->name) < 0)
 		return 0;
-	c = list_add(l);
+	c = qi_edits_add(l);
 	if (!c)
 		return -ENOMEM;
 	c->name = from->name;
@@ -334,7 +227,7 @@ static int update_record(struct work *w, struct qi_error *e)
 {
 	const struct qi_record *from = w->head->record;
 	QI_AUTORECORD struct qi_record *r = NULL;
-	struct edit_list l = { 0 };
+	struct qi_edits l = { 0 };
 	int ret;
 
 	if (qi_node_can_store(w->base, NULL))
@@ -350,7 +243,7 @@ static int update_record(struct work *w, struct qi_error *e)
 		qi_no_memory(e);
 	else
 		ret = qi_node_store(w->base, r, l.changes, l.count, e);
-	list_clear(&l);
+	qi_edits_clear(&l);
 	return ret;
 }
 
@@ -484,14 +377,8 @@ static int make_plan(const struct work *w, struct qi_plan *p)
 
 static int run(struct work *w, struct qi_error *e)
 {
-	int ret = 0;
+	int ret = qi_merge_run(&w->merge, e);
 
-	if (w->base->facts.size < w->head->facts.size)
-		ret = qi_node_grow(w->base, w->head->facts.size, e);
-	if (!ret)
-		ret = qi_node_mark(w->base, add_of_head, w, e);
-	if (!ret)
-		ret = copy_data(w, e);
 	if (!ret)
 		ret = update_record(w, e);
 	return ret ? ret : switch_over(w, e);
@@ -504,7 +391,10 @@ int qi_commit_drive(struct qi_drive *d, const struct qi_commit *c,
 	struct work w = { .d = d,
 			  .head = d->head,
 			  .base = d->head->facts.backing,
-			  .how = c };
+			  .merge = { .drive = *d,
+				     .base = d->head->facts.backing,
+				     .threads = c->threads,
+				     .progress = c->progress } };
 	int ret;
 
 	*out = (struct qi_change){ .bytes = 0 };
@@ -520,6 +410,6 @@ int qi_commit_drive(struct qi_drive *d, const struct qi_commit *c,
 	snprintf(out->new_head, sizeof(out->new_head), "%s",
 		 d->is_link ? w.base->path : w.head->path);
 	ret = dry_run ? 0 : run(&w, e);
-	out->bytes = w.stats.written + w.stats.zero;
+	out->bytes = w.merge.stats.written + w.merge.stats.zero;
 	return ret;
 }

@@ -138,6 +138,8 @@ struct qi_format {
 	int (*reserve)(struct qi_node *n, uint64_t size, struct qi_error *e);
 	/* Make the virtual disk larger. */
 	int (*grow)(struct qi_node *n, uint64_t size, struct qi_error *e);
+	/* Forget all guest data at once; what is below shows. NULL: cannot. */
+	int (*make_empty)(struct qi_node *n, struct qi_error *e);
 	/*
 	 * Record another backing file; name NULL: none. What is in
 	 * n->record_blob goes along. One header write: all or nothing. NULL

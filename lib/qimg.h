@@ -504,6 +504,24 @@ int qi_commit_drive(struct qi_drive *d, const struct qi_commit *c,
 		    struct qi_plan *plan, bool dry_run, struct qi_change *out,
 		    struct qi_error *e);
 
+struct qi_commit_image {
+	const char *format; /* of the image; NULL: found by probing */
+	const char *base;   /* a layer below; NULL: the next one */
+	bool keep;	    /* do not empty the image; implied by base */
+	unsigned threads;
+	struct qi_progress progress;
+	struct qi_node *top, *below; /* set by qi_commit_open() */
+};
+/* Add the image and find the layer that is to be written; to be locked then. */
+int qi_commit_open(struct qi_graph *g, const char *path,
+		   struct qi_commit_image *c, struct qi_error *e);
+/*
+ * Write what the image reads into the layer below, and empty the image, which
+ * stays what it is: it reads as before. Bytes of guest data in *bytes.
+ */
+int qi_commit_run(const struct qi_commit_image *c, struct qi_plan *plan,
+		  bool dry_run, uint64_t *bytes, struct qi_error *e);
+
 /* ---------------------------------------------------------------- rebase */
 
 struct qi_rebase {

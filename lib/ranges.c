@@ -299,6 +299,34 @@ int qi_ranges_allocated(struct qi_ranges **out, struct qi_node *n)
 	return 0;
 }
 
+int qi_ranges_above(struct qi_ranges **out, struct qi_node *top,
+		    const struct qi_node *stop, uint64_t size)
+{
+	struct qi_ranges **in = calloc(2 * (size_t)qi_chain_depth(top) + 1,
+				       sizeof(struct qi_ranges *));
+	size_t used = 0;
+	int ret = in ? 0 : -ENOMEM;
+
+	for (; top != stop && !ret; top = top->facts.backing) {
+		uint64_t end = top->facts.size;
+
+		ret = qi_ranges_allocated(&in[used], top);
+		used += !ret;
+		if (ret || end >= size)
+			continue;
+		/* Past its end it hides what lies below. */
+		ret = qi_ranges_one(&in[used], end, size - end);
+		used += !ret;
+	}
+	if (!ret)
+		ret = qi_ranges_union(out, in, used);
+	else
+		while (used--)
+			qi_ranges_free(in[used]);
+	free(in);
+	return ret;
+}
+
 struct data {
 	struct qi_ranges base;
 	struct qi_scan *scan;

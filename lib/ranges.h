@@ -35,6 +35,12 @@ int qi_ranges_round(struct qi_ranges **out, struct qi_ranges *in, uint64_t unit,
 int qi_ranges_clip(struct qi_ranges **out, struct qi_ranges *in, uint64_t size);
 /* What one layer has allocated: data, zero, compressed, preallocated. */
 int qi_ranges_allocated(struct qi_ranges **out, struct qi_node *n);
+/*
+ * What the layers from top down to but without `stop` (NULL: all) decide of
+ * [0, size): what they have, and what lies past the end of one.
+ */
+int qi_ranges_above(struct qi_ranges **out, struct qi_node *top,
+		    const struct qi_node *stop, uint64_t size);
 /* What the guest view of the chain of n can differ from zero in. */
 int qi_ranges_data(struct qi_ranges **out, struct qi_node *n);
 /* The bits of stored bitmap `which` of n. */

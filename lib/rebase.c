@@ -89,44 +89,21 @@ static struct qi_uuid image_uuid(const struct qi_node *n)
 
 /* ----------------------------------------------------------------- data */
 
-/* Where a view of the layers above `common` can differ from another one. */
-static int add_layers(struct work *w, struct qi_node *top,
-		      struct qi_ranges **in, size_t *used)
-{
-	uint64_t size = w->n->facts.size;
-	int ret = 0;
-
-	for (; top != w->common && !ret; top = top->facts.backing) {
-		ret = qi_ranges_allocated(&in[*used], top);
-		*used += !ret;
-		/* Past its end it hides what lies below. */
-		if (ret || top->facts.size >= size)
-			continue;
-		ret = qi_ranges_one(&in[*used], top->facts.size,
-				    size - top->facts.size);
-		*used += !ret;
-	}
-	return ret;
-}
-
 static int differing(struct work *w, uint64_t unit, struct qi_ranges **out)
 {
 	struct qi_node *old = w->n->facts.backing;
-	size_t layers = qi_chain_depth(old) + qi_chain_depth(w->base);
-	struct qi_ranges **in = calloc(2 * layers + 1, sizeof(*in)), *all;
-	size_t used = 0;
-	int ret = in ? 0 : -ENOMEM;
+	uint64_t size = w->n->facts.size;
+	struct qi_ranges *in[2], *all;
+	int ret = qi_ranges_above(&in[0], old, w->common, size);
 
-	if (!ret)
-		ret = add_layers(w, old, in, &used);
-	if (!ret)
-		ret = add_layers(w, w->base, in, &used);
-	if (!ret)
-		ret = qi_ranges_union(&all, in, used);
-	else
-		while (used--)
-			qi_ranges_free(in[used]);
-	free(in);
+	if (ret)
+		return ret;
+	ret = qi_ranges_above(&in[1], w->base, w->common, size);
+	if (ret) {
+		qi_ranges_free(in[0]);
+		return ret;
+	}
+	ret = qi_ranges_union(&all, in, 2);
 	return ret ? ret :
 		     qi_ranges_differing(out, w->n, old, w->base, unit, all,
 					 &w->how->progress);

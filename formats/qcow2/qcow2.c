@@ -211,6 +211,7 @@ const struct qi_format qi_format_qcow2 = {
 	.edit = qcow2_edit,
 	.reserve = qcow2_reserve,
 	.grow = qcow2_grow,
+	.make_empty = qcow2_make_empty,
 	.set_backing = qcow2_set_backing,
 	.check_backing = qcow2_check_backing,
 	.can_write = qcow2_can_write,

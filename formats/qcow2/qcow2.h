@@ -5,8 +5,8 @@
  * header.c parses and rewrites the header; cache.c holds slices of tables;
  * l2.c maps guest to host; refcount.c allocates and frees; write.c and
  * write-entry.c edit in place; options.c and build.c make new images;
- * resize.c, bitmap.c, snapshot.c and check.c are what they are called; qcow2.c
- * is the driver.
+ * resize.c, empty.c, bitmap.c, snapshot.c and check.c are what they are
+ * called; qcow2.c is the driver.
  */
 #ifndef QCOW2_H
 #define QCOW2_H
@@ -224,10 +224,11 @@ int qcow2_edit(struct qi_node *n, struct qi_writer **out, struct qi_error *e);
 int qcow2_can_write(struct qi_node *n, struct qi_error *e);
 extern const struct qi_format_option qcow2_options[];
 
-/* ----------------------------------------------------------- resize.c */
+/* ------------------------------------------------ resize.c, empty.c */
 
 int qcow2_reserve(struct qi_node *n, uint64_t size, struct qi_error *e);
 int qcow2_grow(struct qi_node *n, uint64_t size, struct qi_error *e);
+int qcow2_make_empty(struct qi_node *n, struct qi_error *e);
 
 /* ------------------------------------------------ bitmap.c, check.c */
 

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/* merge.c - the content of layers into one below them */
+#include <errno.h>
+
+#include "lib/mark.h"
+#include "lib/merge.h"
+
+/* --------------------------------------------------------------- checks */
+
+int qi_node_refuse_bitmap(struct qi_node *n, const char *what,
+			  struct qi_error *e)
+{
+	const char *own = qi_node_own_bitmap(n);
+
+	if (!own)
+		return 0;
+	return qi_fail(e, ESTALE,
+		       "'%s' has the node bitmap '%s', and this "
+		       "would %s; remove it first with 'qimg bitmap remove "
+		       "--node %s %s'",
+		       n->path, own, what, n->path, own);
+}
+
+static bool is_other_drives(const struct qi_merge *m)
+{
+	struct qi_uuid drive = qi_drive_uuid(&m->drive);
+
+	return qi_record_state_of(m->base) == QI_RECORD_VALID &&
+	       (m->base->record->shared ||
+		(!qi_uuid_is_null(&m->base->record->drive) &&
+		 !qi_uuid_equal(&m->base->record->drive, &drive)));
+}
+
+/* The layer whose backing file n is. */
+static struct qi_node *layer_above(const struct qi_merge *m,
+				   const struct qi_node *n)
+{
+	struct qi_node *above = m->drive.head;
+
+	while (above->facts.backing != n)
+		above = above->facts.backing;
+	return above;
+}
+
+int qi_merge_check(struct qi_merge *m, struct qi_error *e)
+{
+	struct qi_node *base = m->base;
+	int ret;
+
+	if (is_other_drives(m))
+		return qi_fail(e, ESTALE,
+			       "cannot commit into '%s': it belongs "
+			       "to another drive, or is shared with one",
+			       base->path);
+	if (qi_record_state_of(base) == QI_RECORD_UNKNOWN)
+		return qi_fail(e, ESTALE,
+			       "cannot commit into '%s': its record is damaged "
+			       "or of a later version",
+			       base->path);
+	if (base->facts.size < m->drive.head->facts.size && !base->format->grow)
+		return qi_fail(e, ENOTSUP,
+			       "cannot commit into '%s': an image in %s format "
+			       "cannot grow",
+			       base->path, base->format->name);
+	ret = qi_node_check_edit(base, e);
+	return ret ? ret :
+		     qi_node_check_dependents(base, layer_above(m, base),
+					      "commit into", e);
+}
+
+/* ---------------------------------------------------------------- marks */
+
+/* What the layers above add to a segment, and where they hide the base. */
+static int segment_ranges(struct qi_merge *m, const char *name,
+			  struct qi_ranges **out)
+{
+	uint64_t size = m->drive.head->facts.size;
+	struct qi_ranges **in =
+		calloc(2 * (size_t)qi_chain_depth(m->drive.head), sizeof(*in));
+	size_t used = 0;
+	int ret = in ? 0 : -ENOMEM;
+
+	for (struct qi_node *n = m->drive.head; n != m->base && !ret;
+	     n = n->facts.backing) {
+		uint64_t end = n->facts.size;
+
+		ret = qi_layer_ranges(&m->drive, n, name, &in[used]);
+		used += !ret;
+		if (ret || end >= size)
+			continue;
+		ret = qi_ranges_one(&in[used], end, size - end);
+		used += !ret;
+	}
+	if (!ret)
+		ret = qi_ranges_union(out, in, used);
+	else
+		while (used--)
+			qi_ranges_free(in[used]);
+	free(in);
+	return ret;
+}
+
+/* Everything in the base that records writes gets what will be written. */
+static int add_of_layers(void *arg, const struct qi_stored_bitmap *b,
+			 struct qi_ranges **out)
+{
+	struct qi_merge *m = arg;
+	bool segment = qi_drive_segment(&m->drive, m->base, b->name);
+	int ret;
+
+	if (!b->enabled && !segment)
+		return 0;
+	ret = segment ? segment_ranges(m, b->name, out) :
+			qi_ranges_above(out, m->drive.head, m->base,
+					m->drive.head->facts.size);
+	return ret ? ret : 1;
+}
+
+/* ----------------------------------------------------------------- data */
+
+/*
+ * The head ends inside a unit of a longer base: that unit gets the end of the
+ * head and keeps the rest.
+ */
+static int copy_tail(struct qi_merge *m, struct qi_writer *w,
+		     struct qi_error *e)
+{
+	uint64_t size = m->drive.head->facts.size;
+	uint64_t off = qi_round_down(size, w->unit), host, got;
+	size_t len = (size_t)(size - off);
+	QI_AUTOFREE uint8_t *buf = qi_alloc_aligned(w->unit);
+	int ret = buf ? 0 : qi_no_memory(e);
+
+	if (!ret)
+		ret = qi_read(m->drive.head, off, len, buf, e);
+	if (!ret)
+		ret = qi_read(m->base, size, w->unit - len, buf + len, e);
+	if (!ret)
+		ret = w->ops->place(w, off, w->unit, &host, &got, e);
+	return ret ? ret : qi_file_write(w->file, host, w->unit, buf, e);
+}
+
+static int ranges_to_copy(struct qi_merge *m, uint64_t unit, uint64_t size,
+			  struct qi_ranges **out)
+{
+	struct qi_ranges *mapped;
+	int ret = qi_ranges_above(&mapped, m->drive.head, m->base,
+				  m->drive.head->facts.size);
+
+	return ret ? ret : qi_ranges_round(out, mapped, unit, size);
+}
+
+static int copy_data(struct qi_merge *m, struct qi_error *e)
+{
+	uint64_t size = m->drive.head->facts.size;
+	struct qi_copy copy = { .src = m->drive.head,
+				.threads = m->threads,
+				.progress = m->progress };
+	int ret = m->base->format->edit(m->base, &copy.writer, e);
+	bool tail;
+
+	if (ret)
+		return ret;
+	tail = m->base->facts.size > size &&
+	       !qi_is_aligned(size, copy.writer->unit);
+	if (ranges_to_copy(m, copy.writer->unit,
+			   tail ? qi_round_down(size, copy.writer->unit) : size,
+			   &copy.ranges))
+		ret = qi_no_memory(e);
+	else
+		ret = qi_copy_run(&copy, &m->stats, e);
+	if (!ret && tail)
+		ret = copy_tail(m, copy.writer, e);
+	if (!ret)
+		ret = copy.writer->ops->finish(copy.writer, e);
+	qi_ranges_free(copy.ranges);
+	copy.writer->ops->free(copy.writer);
+	return ret;
+}
+
+int qi_merge_run(struct qi_merge *m, struct qi_error *e)
+{
+	uint64_t size = m->drive.head->facts.size;
+	int ret = 0;
+
+	if (m->base->facts.size < size)
+		ret = qi_node_grow(m->base, size, e);
+	if (!ret)
+		ret = qi_node_mark(m->base, add_of_layers, m, e);
+	return ret ? ret : copy_data(m, e);
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/* merge.h - the content of layers into one below them */
+#ifndef QI_MERGE_H
+#define QI_MERGE_H
+
+#include "lib/copy.h"
+#include "lib/drive.h"
+
+struct qi_merge {
+	struct qi_drive drive; /* as seen from the topmost layer; not owned */
+	struct qi_node *base;  /* below its head */
+	unsigned threads;
+	struct qi_progress progress;
+	struct qi_copy_stats stats; /* afterwards */
+};
+
+/* May the base be written: by guards of drives, and by its format? */
+int qi_merge_check(struct qi_merge *m, struct qi_error *e);
+/*
+ * The base grows if it must, what records its changes is marked, then it gets
+ * the data. Each step is durable before the next.
+ */
+int qi_merge_run(struct qi_merge *m, struct qi_error *e);
+
+/* -ESTALE and how to remove it, when n has a bitmap of its own. */
+int qi_node_refuse_bitmap(struct qi_node *n, const char *what,
+			  struct qi_error *e);
+
+#endif
