@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 /*
- * commit.c - qimg commit: merge the head of a drive into the layer below
+ * commit.c - qimg commit: merge the head of a drive into the layer below, or
+ * an image into one below it, as qemu-img does
  */
 #include <stdio.h>
+#include <time.h>
 
+#include "cmd/common/change.h"
 #include "cmd/common/command.h"
 #include "cmd/common/image.h"
 #include "cmd/common/json.h"
@@ -11,15 +14,24 @@
 #include "cmd/common/progress.h"
 
 static struct {
-	const char *drive;
+	const char *drive, *format, *base;
+	uint64_t rate;
 	unsigned threads;
-	bool dry_run, quiet;
+	bool keep, dry_run, quiet;
 	int output, progress, wait;
 } opt;
 
 static const struct qi_option options[] = {
 	QI_OPT_TEXT("drive", 0, "PATH", &opt.drive, QI_COMPLETE_FILE,
-		    "the drive"),
+		    "the drive, whose bitmaps and name follow"),
+	QI_OPT_TEXT("format", 'f', "FMT", &opt.format, QI_COMPLETE_FORMAT,
+		    "format of the image (found by probing)"),
+	QI_OPT_TEXT("base", 'b', "FILE", &opt.base, QI_COMPLETE_FILE,
+		    "the layer to write into (the next below); implies -d"),
+	QI_OPT_FLAG("drop", 'd', &opt.keep,
+		    "do not empty the image, it will be dropped"),
+	QI_OPT_SIZE("rate-limit", 'r', &opt.rate,
+		    "copy at most so many bytes a second"),
 	QI_OPT_THREADS(&opt.threads),
 	QI_OPT_OUTPUT(&opt.output),
 	QI_OPT_DRY_RUN('n', &opt.dry_run),
@@ -29,37 +41,62 @@ static const struct qi_option options[] = {
 	QI_OPTION_END,
 };
 
-static void print_json(const struct qi_change *c, const struct qi_plan *plan)
-{
-	struct qi_json j;
+/* ------------------------------------------------------------- the rate */
 
-	qi_json_begin(&j);
-	qi_json_member(&j, "drive", qi_json_text(opt.drive));
-	qi_json_member(&j, "merged", qi_json_text(c->old_head));
-	qi_json_member(&j, "head", qi_json_text(c->new_head));
-	qi_json_member(&j, "bytes", qi_json_uint(c->bytes));
-	qi_json_member(&j, "dry-run", json_boolean(opt.dry_run));
-	qi_json_member(&j, "steps", qi_json_plan(plan));
-	qi_json_end(&j, 0, NULL);
+static struct {
+	struct qi_progress shown;
+	struct timespec start;
+} pace;
+
+/* Called with what is done so far; sleeps where that is too much. */
+static void slow_down(void *arg, uint64_t done, uint64_t total)
+{
+	struct timespec until = pace.start;
+
+	if (pace.shown.fn)
+		pace.shown.fn(pace.shown.arg, done, total);
+	until.tv_sec += (time_t)(done / opt.rate);
+	until.tv_nsec +=
+		(long)((double)(done % opt.rate) / (double)opt.rate * 1e9);
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_nsec -= 1000000000;
+		until.tv_sec++;
+	}
+	/* A signal ends it early, which is what it is for. */
+	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
 }
 
-static void print_text(const struct qi_change *c)
+static struct qi_progress start_progress(void)
 {
-	QI_AUTO_TEXT char *drive = qi_safe(opt.drive);
-	QI_AUTO_TEXT char *new = qi_safe(c->new_head);
+	struct qi_progress p =
+		qi_progress_start(opt.quiet ? 0 : opt.progress, "commit");
+
+	if (!opt.rate)
+		return p;
+	pace.shown = p;
+	clock_gettime(CLOCK_MONOTONIC, &pace.start);
+	return (struct qi_progress){ .fn = slow_down };
+}
+
+/* -------------------------------------------------------------- a drive */
+
+static void print_text(const char *drive, const char *old_head,
+		       const char *new_head, uint64_t bytes)
+{
 	char human[QI_HUMAN];
 
 	/* The layer below may have got the name of the old head. */
 	printf("drive '%s': its head was merged into the layer below, %s "
 	       "copied; the head is now '%s'\n",
-	       drive, qi_human_size(human, c->bytes), new);
+	       drive, qi_human_size(human, bytes), new_head);
 }
 
 /* Opens the drive so that its head and the layer below may be written. */
 static int open_drive(struct qi_graph *g, struct qi_drive **d,
 		      struct qi_error *e)
 {
-	struct qi_open how = { .access = QI_ACCESS_WRITE };
+	struct qi_open how = { .format = opt.format,
+			       .access = QI_ACCESS_WRITE };
 	struct qi_node *below;
 	int ret = qi_drive_add(g, opt.drive, &how, d, e);
 
@@ -71,41 +108,112 @@ static int open_drive(struct qi_graph *g, struct qi_drive **d,
 	return qi_graph_lock(g, opt.wait, e);
 }
 
-static int run(int argc, char **argv)
+static int run_drive(void)
 {
 	QI_AUTO_GRAPH struct qi_graph *g = qi_new_graph();
 	QI_AUTO_DRIVE struct qi_drive *d = NULL;
 	QI_AUTO_PLAN struct qi_plan plan = { 0 };
 	struct qi_commit c = { .threads = opt.threads };
+	struct qi_change_report report = { .drive = opt.drive,
+					   .old_key = "merged",
+					   .has_bytes = true,
+					   .output = opt.output,
+					   .dry_run = opt.dry_run,
+					   .quiet = opt.quiet,
+					   .print = print_text };
 	struct qi_change change = { .bytes = 0 };
 	struct qi_error e = { "" };
 	int ret;
 
-	if (!opt.drive)
-		return qi_usage("commit: --drive is missing");
 	ret = open_drive(g, &d, &e);
 	if (ret < 0)
 		return qi_report(ret, &e);
-	c.progress = qi_progress_start(opt.quiet ? 0 : opt.progress, "commit");
+	c.progress = start_progress();
 	ret = qi_commit_drive(d, &c, &plan, opt.dry_run, &change, &e);
 	qi_progress_end(ret);
+	return ret < 0 ? qi_report(ret, &e) :
+			 qi_report_change(&report, &change, &plan);
+}
+
+/* ------------------------------------------------- an image, as qemu-img */
+
+static int commit_image(struct qi_graph *g, struct qi_commit_image *c,
+			const char *path, struct qi_plan *plan, uint64_t *bytes,
+			struct qi_error *e)
+{
+	int ret = qi_commit_open(g, path, c, e);
+
+	if (ret >= 0)
+		ret = qi_graph_lock(g, opt.wait, e);
 	if (ret < 0)
-		return qi_report(ret, &e);
+		return ret;
+	c->progress = start_progress();
+	ret = qi_commit_run(c, plan, opt.dry_run, bytes, e);
+	qi_progress_end(ret);
+	return ret;
+}
+
+static void print_json(const struct qi_commit_image *c, const char *path,
+		       uint64_t bytes, const struct qi_plan *plan)
+{
+	const char *base = qi_node_facts(c->below)->path;
+	struct qi_json j;
+
+	qi_json_begin(&j);
+	qi_json_member(&j, "filename", qi_json_text(path));
+	qi_json_member(&j, "base", qi_json_text(base));
+	qi_json_member(&j, "bytes", qi_json_uint(bytes));
+	qi_json_member(&j, "dry-run", json_boolean(opt.dry_run));
+	qi_json_member(&j, "steps", qi_json_plan(plan));
+	qi_json_end(&j, 0, NULL);
+}
+
+static int run_image(const char *path)
+{
+	QI_AUTO_GRAPH struct qi_graph *g = qi_new_graph();
+	QI_AUTO_PLAN struct qi_plan plan = { 0 };
+	struct qi_commit_image c = { .format = opt.format,
+				     .base = opt.base,
+				     .keep = opt.keep,
+				     .threads = opt.threads };
+	struct qi_error e = { "" };
+	uint64_t bytes = 0;
+	int ret = commit_image(g, &c, path, &plan, &bytes, &e);
+
+	if (ret < 0)
+		return qi_report_as(ret, &e, QI_EXIT_FAILED);
 	if (opt.output == QI_OUTPUT_JSON)
-		print_json(&change, &plan);
+		print_json(&c, path, bytes, &plan);
 	else if (opt.dry_run)
 		qi_print_plan(&plan);
 	else if (!opt.quiet)
-		print_text(&change);
+		puts("Image committed.");
 	return QI_EXIT_OK;
+}
+
+static int run(int argc, char **argv)
+{
+	if (!opt.drive == !argc)
+		return qi_usage("commit: give --drive, or one image");
+	if (!opt.drive)
+		return run_image(argv[0]);
+	if (opt.base || opt.keep)
+		return qi_usage("commit: -b and -d are for an image, and "
+				"--drive for a drive");
+	return run_drive();
 }
 
 const struct qi_command qi_command_commit = {
 	.name = "commit",
-	.summary = "merge the head of a drive into the layer below",
-	.synopsis = QI_LINES("--drive PATH [OPTION]..."),
+	.summary = "merge a layer into one below it",
+	.synopsis = QI_LINES("--drive PATH [OPTION]...",
+			     "[-f FMT] [-b FILE] [-d] [-r RATE] [OPTION]... "
+			     "IMAGE"),
 	.options = options,
 	.examples = QI_LINES("qimg commit --drive vm.qcow2 -p",
-			     "qimg commit --drive vm.qcow2 --dry-run"),
+			     "qimg commit --drive vm.qcow2 --dry-run",
+			     "qimg commit overlay.qcow2"),
+	.max_args = 1,
+	.complete = QI_COMPLETE_FILE,
 	.run = run,
 };

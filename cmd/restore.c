@@ -8,10 +8,10 @@
 #include <string.h>
 
 #include "cmd/common/command.h"
+#include "cmd/common/copy.h"
 #include "cmd/common/image.h"
 #include "cmd/common/json.h"
 #include "cmd/common/print.h"
-#include "cmd/common/progress.h"
 
 static struct {
 	const char *from, *at, *drive, *format;
@@ -85,24 +85,15 @@ static int choose_drive(const struct qi_point *p, const char **drive)
 static int convert(struct qi_node *source, const char *target,
 		   struct qi_copy_stats *stats, struct qi_error *e)
 {
-	QI_AUTO_TEXT char *joined = qi_join_options(&opt.options);
 	struct qi_convert c = {
-		.target = { .format = opt.format,
-			    .options = joined,
-			    .size = qi_node_facts(source)->size,
-			    .replace = opt.force },
+		.target = { .format = opt.format, .replace = opt.force },
 		.compress = opt.compress,
 		.threads = opt.threads,
 	};
-	uint64_t size;
-	int ret;
 
-	if (opt.dry_run)
-		return qi_try_create(target, &c.target, &size, e);
-	c.progress = qi_progress_start(opt.quiet ? 0 : opt.progress, "restore");
-	ret = qi_convert_image(source, target, &c, stats, e);
-	qi_progress_end(ret);
-	return ret;
+	return qi_copy_image(source, target, "restore", &c, &opt.options,
+			     opt.quiet ? 0 : opt.progress, opt.dry_run, stats,
+			     e);
 }
 
 static void print_json(const struct qi_point *p, const char *drive,

@@ -4,10 +4,10 @@
  */
 #include <stdio.h>
 
+#include "cmd/common/change.h"
 #include "cmd/common/command.h"
 #include "cmd/common/image.h"
 #include "cmd/common/internal.h"
-#include "cmd/common/json.h"
 #include "cmd/common/print.h"
 
 static struct {
@@ -28,27 +28,11 @@ static const struct qi_option create_options[] = {
 	QI_OPTION_END,
 };
 
-static void print_json(const struct qi_change *c, const struct qi_plan *plan)
+static void print_text(const char *drive, const char *old_head,
+		       const char *new_head, uint64_t bytes)
 {
-	struct qi_json j;
-
-	qi_json_begin(&j);
-	qi_json_member(&j, "drive", qi_json_text(opt.drive));
-	qi_json_member(&j, "snapshot", qi_json_text(c->old_head));
-	qi_json_member(&j, "head", qi_json_text(c->new_head));
-	qi_json_member(&j, "dry-run", json_boolean(opt.dry_run));
-	qi_json_member(&j, "steps", qi_json_plan(plan));
-	qi_json_end(&j, 0, NULL);
-}
-
-static void print_text(const struct qi_change *c)
-{
-	QI_AUTO_TEXT char *drive = qi_safe(opt.drive);
-	QI_AUTO_TEXT char *old = qi_safe(c->old_head);
-	QI_AUTO_TEXT char *new = qi_safe(c->new_head);
-
 	printf("drive '%s': '%s' is the snapshot, '%s' is the head\n", drive,
-	       old, new);
+	       old_head, new_head);
 }
 
 static int run_create(int argc, char **argv)
@@ -61,6 +45,12 @@ static int run_create(int argc, char **argv)
 		.tag = argc ? argv[0] : NULL,
 		.overlay = opt.overlay,
 	};
+	const struct qi_change_report report = { .drive = opt.drive,
+						 .old_key = "snapshot",
+						 .output = opt.output,
+						 .dry_run = opt.dry_run,
+						 .quiet = opt.quiet,
+						 .print = print_text };
 	struct qi_change change = { .bytes = 0 };
 	struct qi_error e = { "" };
 	int ret;
@@ -73,13 +63,7 @@ static int run_create(int argc, char **argv)
 					 &e);
 	if (ret < 0)
 		return qi_report(ret, &e);
-	if (opt.output == QI_OUTPUT_JSON)
-		print_json(&change, &plan);
-	else if (opt.dry_run)
-		qi_print_plan(&plan);
-	else if (!opt.quiet)
-		print_text(&change);
-	return QI_EXIT_OK;
+	return qi_report_change(&report, &change, &plan);
 }
 
 static const struct qi_command create = {

@@ -73,11 +73,7 @@ static int merged_ranges(const struct qi_carry *c, const char *name,
 				      &in[used]);
 		used += !ret;
 	}
-	if (!ret)
-		ret = qi_ranges_union(out, in, used);
-	else
-		while (used--)
-			qi_ranges_free(in[used]);
+	ret = qi_ranges_collect(out, in, used, ret);
 	free(in);
 	return ret;
 }

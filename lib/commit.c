@@ -263,20 +263,47 @@ static int mark_committed(struct work *w, struct qi_error *e)
 	return qi_node_store(w->head, r, NULL, 0, e);
 }
 
-static int switch_over(struct work *w, struct qi_error *e)
+/* The old head goes, once its name is not needed even after a power cut. */
+static void remove_head(struct work *w, struct qi_change *out)
+{
+	struct qi_error e;
+
+	if (qi_unlink(w->head->path, &e))
+		qi_change_problem(out, &e,
+				  "the commit is done, but '%s' is left",
+				  w->head->path);
+	else if (qi_sync_folder_of(w->head->path, &e))
+		qi_change_problem(out, &e,
+				  "the commit is done, but after a power cut "
+				  "'%s' may be there again",
+				  w->head->path);
+}
+
+static int switch_over(struct work *w, struct qi_change *out,
+		       struct qi_error *e)
 {
 	int ret;
 
 	if (!w->d->is_link) {
 		ret = qi_rename(w->base->path, w->head->path, e);
-		return ret ? ret : qi_sync_folder_of(w->head->path, e);
+		if (!ret && qi_sync_folder_of(w->head->path, e))
+			qi_change_problem(out, e,
+					  "the commit is done, but a power cut "
+					  "may undo it");
+		return ret;
 	}
 	ret = mark_committed(w, e);
 	if (!ret)
 		ret = qi_drive_flip(w->d, w->base->path, e);
-	if (!ret)
-		ret = qi_unlink(w->head->path, e);
-	return ret ? ret : qi_sync_folder_of(w->head->path, e);
+	if (ret > 0)
+		qi_change_problem(
+			out, e,
+			"the commit is done, but a power cut may undo "
+			"it, so '%s' is left",
+			w->head->path);
+	else if (!ret)
+		remove_head(w, out);
+	return ret < 0 ? ret : 0;
 }
 
 /* ---------------------------------------------------- an earlier run's end */
@@ -375,13 +402,13 @@ static int make_plan(const struct work *w, struct qi_plan *p)
 		       qi_plan_step(p, "give '%s' the name '%s'", base, head);
 }
 
-static int run(struct work *w, struct qi_error *e)
+static int run(struct work *w, struct qi_change *out, struct qi_error *e)
 {
 	int ret = qi_merge_run(&w->merge, e);
 
 	if (!ret)
 		ret = update_record(w, e);
-	return ret ? ret : switch_over(w, e);
+	return ret ? ret : switch_over(w, out, e);
 }
 
 int qi_commit_drive(struct qi_drive *d, const struct qi_commit *c,
@@ -409,7 +436,7 @@ int qi_commit_drive(struct qi_drive *d, const struct qi_commit *c,
 	snprintf(out->old_head, sizeof(out->old_head), "%s", w.head->path);
 	snprintf(out->new_head, sizeof(out->new_head), "%s",
 		 d->is_link ? w.base->path : w.head->path);
-	ret = dry_run ? 0 : run(&w, e);
+	ret = dry_run ? 0 : run(&w, out, e);
 	out->bytes = w.merge.stats.written + w.merge.stats.zero;
 	return ret;
 }

@@ -64,9 +64,14 @@ int qi_node_can_store(struct qi_node *n, struct qi_error *e);
 
 /*
  * Point the drive's link at another head, atomically and durably. The target
- * is written relative when both are in one folder.
+ * is written relative when both are in one folder. 1 and *e: it is done, but
+ * a power cut may undo it.
  */
 int qi_drive_flip(struct qi_drive *d, const char *head, struct qi_error *e);
+/* Note in *c what failed, with e->text, when the change itself is made. */
+void qi_change_problem(struct qi_change *c, const struct qi_error *e,
+		       const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 /* A node bitmap of n that is no segment, or NULL: rule 2 protects those. */
 const char *qi_node_own_bitmap(struct qi_node *n);
 /* -ESTALE with the list, when images other than `except` depend on n. */

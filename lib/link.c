@@ -2,6 +2,7 @@
 /* link.c - drive links, and who else depends on an image */
 #include <dirent.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 
 #include "lib/drive.h"
@@ -41,7 +42,19 @@ int qi_drive_flip(struct qi_drive *d, const char *head, struct qi_error *e)
 		qi_unlink(temp, NULL);
 		return ret;
 	}
-	return qi_sync_folder_of(d->path, e);
+	return qi_sync_folder_of(d->path, e) ? 1 : 0;
+}
+
+void qi_change_problem(struct qi_change *c, const struct qi_error *e,
+		       const char *fmt, ...)
+{
+	char what[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(what, sizeof(what), fmt, ap);
+	va_end(ap);
+	snprintf(c->problem, sizeof(c->problem), "%s: %s", what, e->text);
 }
 
 const char *qi_node_own_bitmap(struct qi_node *n)

@@ -91,11 +91,7 @@ static int segment_ranges(struct qi_merge *m, const char *name,
 		ret = qi_ranges_one(&in[used], end, size - end);
 		used += !ret;
 	}
-	if (!ret)
-		ret = qi_ranges_union(out, in, used);
-	else
-		while (used--)
-			qi_ranges_free(in[used]);
+	ret = qi_ranges_collect(out, in, used, ret);
 	free(in);
 	return ret;
 }

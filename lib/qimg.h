@@ -489,6 +489,8 @@ struct qi_change {
 	char old_head[4096]; /* paths after (snapshot), before (commit) */
 	char new_head[4096];
 	uint64_t bytes; /* guest bytes copied */
+	/* "", or what failed after the change was made: done, with a warning */
+	char problem[2100];
 };
 /* Put a new head on a drive. The head must be wanted for writing. */
 int qi_snapshot_create(struct qi_drive *d, const struct qi_snapshot *s,

@@ -186,6 +186,16 @@ int qi_ranges_union(struct qi_ranges **out, struct qi_ranges **in, size_t count)
 	return 0;
 }
 
+int qi_ranges_collect(struct qi_ranges **out, struct qi_ranges **in,
+		      size_t count, int ret)
+{
+	if (!ret)
+		return qi_ranges_union(out, in, count);
+	while (count--)
+		qi_ranges_free(in[count]);
+	return ret;
+}
+
 /* ---------------------------------------------------------------- round */
 
 struct rounded {
@@ -318,11 +328,7 @@ int qi_ranges_above(struct qi_ranges **out, struct qi_node *top,
 		ret = qi_ranges_one(&in[used], end, size - end);
 		used += !ret;
 	}
-	if (!ret)
-		ret = qi_ranges_union(out, in, used);
-	else
-		while (used--)
-			qi_ranges_free(in[used]);
+	ret = qi_ranges_collect(out, in, used, ret);
 	free(in);
 	return ret;
 }

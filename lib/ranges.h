@@ -28,6 +28,9 @@ int qi_ranges_list(struct qi_ranges **out, const struct qi_range *ranges,
 /* Everything that is in any of the streams. */
 int qi_ranges_union(struct qi_ranges **out, struct qi_ranges **in,
 		    size_t count);
+/* The same, or, where making them has failed with ret, ret: all are freed. */
+int qi_ranges_collect(struct qi_ranges **out, struct qi_ranges **in,
+		      size_t count, int ret);
 /* Each range widened to whole units (a power of two), then cut at size. */
 int qi_ranges_round(struct qi_ranges **out, struct qi_ranges *in, uint64_t unit,
 		    uint64_t size);

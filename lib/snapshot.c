@@ -260,8 +260,11 @@ static int write_overlay(struct work *w, struct qi_image *img,
 }
 
 /* The switch. */
-static int publish(struct work *w, struct qi_image *img, struct qi_error *e)
+static int publish(struct work *w, struct qi_image *img, struct qi_change *out,
+		   struct qi_error *e)
 {
+	static const char done[] =
+		"the snapshot is made, but a power cut may undo it";
 	int ret = 0;
 
 	if (!w->d->is_link) {
@@ -274,7 +277,12 @@ static int publish(struct work *w, struct qi_image *img, struct qi_error *e)
 		ret = qi_image_publish(img, e);
 	if (!ret && w->d->is_link)
 		ret = qi_drive_flip(w->d, w->new_path, e);
-	return ret;
+	/* A plain file that has the name now: only the sync can have failed. */
+	else if (ret && !w->d->is_link && !qi_node_is_file(w->old, w->new_path))
+		ret = 1;
+	if (ret > 0)
+		qi_change_problem(out, e, "%s", done);
+	return ret < 0 ? ret : 0;
 }
 
 static int make_plan(struct work *w, struct qi_plan *p)
@@ -350,7 +358,7 @@ static int run(struct work *w, const struct qi_snapshot *s, struct qi_plan *p,
 	if (dry_run)
 		return 0;
 	ret = write_overlay(w, &img, e);
-	return ret ? ret : publish(w, &img, e);
+	return ret ? ret : publish(w, &img, out, e);
 }
 
 int qi_snapshot_create(struct qi_drive *d, const struct qi_snapshot *s,
