@@ -5,12 +5,14 @@
  * Text and JSON are those of qemu-img, then comes a part that only qimg has:
  * the record that makes the image part of a drive.
  */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cmd/common/command.h"
 #include "cmd/common/image.h"
+#include "cmd/common/internal.h"
 #include "cmd/common/json.h"
 #include "cmd/common/print.h"
 
@@ -39,19 +41,37 @@ struct report {
 	struct qi_bitmap_facts *bitmaps;
 	size_t bitmap_count;
 	const char *bitmaps_problem;
+	struct qi_internal_snapshot *snapshots;
+	size_t snapshot_count;
 };
+
+#define MAX_DEPTH 8
 
 /* Where details go. The bitmaps have their place among them. */
 struct details {
 	const struct report *r;
-	json_t *json; /* NULL: text */
+	json_t *json[MAX_DEPTH]; /* objects and lists that are open; or text */
+	bool is_json;
 	bool any, bitmaps_done;
+	unsigned depth;
+	unsigned index[MAX_DEPTH]; /* text: of the next member of a list */
 };
 
 static void release(struct report *r)
 {
 	free(r->backing_path);
 	free(r->bitmaps);
+	qi_internal_snapshots_free(r->snapshots, r->snapshot_count);
+}
+
+/* Everything else is worth knowing even when their table is damaged. */
+static void collect_snapshots(struct report *r)
+{
+	struct qi_error e;
+
+	if (qi_internal_snapshots(r->node, &r->snapshots, &r->snapshot_count,
+				  &e) < 0)
+		qi_say_warning("%s", e.text);
 }
 
 static int collect(struct report *r, struct qi_node *n, struct qi_error *e)
@@ -62,13 +82,17 @@ static int collect(struct report *r, struct qi_node *n, struct qi_error *e)
 	r->node = n;
 	r->facts = qi_node_facts(n);
 	r->backing_path = qi_backing_path(r->facts);
+	collect_snapshots(r);
 	ret = qi_node_record(n, &r->record);
 	if (ret < 0)
 		return qi_fail(e, -ret, "'%s': its record cannot be read",
 			       r->facts->path);
 	r->bitmaps_problem = qi_node_bitmaps_problem(n);
-	if (r->bitmaps_problem)
+	if (r->bitmaps_problem) {
+		qi_say_warning("the bitmaps of '%s' cannot be used: %s",
+			       r->facts->path, r->bitmaps_problem);
 		return 0;
+	}
 	return qi_node_bitmaps(n, &r->bitmaps, &r->bitmap_count, e);
 }
 
@@ -112,7 +136,7 @@ static void put_bitmaps(struct details *d)
 	d->bitmaps_done = true;
 	if (!r->bitmap_count)
 		return;
-	if (!d->json) {
+	if (!d->is_json) {
 		puts("    bitmaps:");
 		for (size_t i = 0; i < r->bitmap_count; i++)
 			bitmap_text(&r->bitmaps[i], i);
@@ -121,7 +145,7 @@ static void put_bitmaps(struct details *d)
 	list = json_array();
 	for (size_t i = 0; i < r->bitmap_count; i++)
 		json_array_append_new(list, bitmap_json(&r->bitmaps[i]));
-	json_object_set_new(d->json, "bitmaps", list);
+	json_object_set_new(d->json[0], "bitmaps", list);
 }
 
 static json_t *detail_json(const struct qi_fact *f)
@@ -133,24 +157,57 @@ static json_t *detail_json(const struct qi_fact *f)
 		return qi_json_uint(f->num);
 	case QI_FACT_BOOL:
 		return json_boolean(f->num);
+	case QI_FACT_GROUP:
+		return json_object();
+	case QI_FACT_LIST:
+		return json_array();
+	case QI_FACT_END:
+		break;
 	}
 	return json_null();
 }
 
-static void detail_text(const struct qi_fact *f)
+static bool opens(const struct qi_fact *f)
+{
+	return f->type == QI_FACT_GROUP || f->type == QI_FACT_LIST;
+}
+
+static void put_json(struct details *d, const struct qi_fact *f)
+{
+	json_t *into = d->json[d->depth], *value = detail_json(f);
+
+	if (opens(f))
+		d->json[d->depth + 1] = value;
+	if (f->key)
+		json_object_set_new(into, f->key, value);
+	else
+		json_array_append_new(into, value);
+}
+
+static void put_text(struct details *d, const struct qi_fact *f)
 {
 	QI_AUTO_TEXT char *safe = NULL;
 
+	printf("%*s", 4 * (int)(d->depth + 1), "");
+	if (f->label)
+		printf("%s:", f->label);
+	else
+		printf("[%u]:", d->index[d->depth]++);
 	switch (f->type) {
 	case QI_FACT_STR:
 		safe = qi_safe(f->str);
-		printf("    %s: %s\n", f->label, safe);
+		printf(" %s\n", safe);
 		break;
 	case QI_FACT_UINT:
-		printf("    %s: %llu\n", f->label, (unsigned long long)f->num);
+		printf(" %llu\n", (unsigned long long)f->num);
 		break;
 	case QI_FACT_BOOL:
-		printf("    %s: %s\n", f->label, yes_no(f->num));
+		printf(" %s\n", yes_no(f->num));
+		break;
+	case QI_FACT_GROUP:
+	case QI_FACT_LIST:
+	case QI_FACT_END:
+		putchar('\n');
 		break;
 	}
 }
@@ -159,15 +216,23 @@ static void on_detail(void *arg, const struct qi_fact *f)
 {
 	struct details *d = arg;
 
-	if (!d->any && !d->json)
+	if (f->type == QI_FACT_END) {
+		d->depth--;
+		return;
+	}
+	if (!d->any && !d->is_json)
 		puts("Format specific information:");
 	d->any = true;
-	if (!d->bitmaps_done && !strcmp(f->key, "refcount-bits"))
+	if (!d->depth && !d->bitmaps_done && !strcmp(f->key, "refcount-bits"))
 		put_bitmaps(d);
-	if (d->json)
-		json_object_set_new(d->json, f->key, detail_json(f));
+	if (d->is_json)
+		put_json(d, f);
 	else
-		detail_text(f);
+		put_text(d, f);
+	if (opens(f)) {
+		assert(d->depth + 1 < MAX_DEPTH);
+		d->index[++d->depth] = 0;
+	}
 }
 
 static void record_text(const struct qi_record_facts *r)
@@ -247,9 +312,14 @@ static void print_text(const struct report *r)
 	       "disk size: %s\n",
 	       path, f->format, qi_human_size(size, f->size),
 	       (unsigned long long)f->size, qi_human_size(disk, f->disk_size));
+	if (f->is_encrypted)
+		puts("encrypted: yes");
 	if (f->cluster_size)
 		printf("cluster_size: %u\n", f->cluster_size);
+	if (f->is_dirty)
+		puts("cleanly shut down: no");
 	backing_text(r);
+	qi_internal_print(r->snapshots, r->snapshot_count);
 	qi_node_details(r->node, on_detail, &d);
 	if (!d.bitmaps_done)
 		put_bitmaps(&d);
@@ -286,7 +356,9 @@ static json_t *native_json(const struct report *r)
 static json_t *report_json(const struct report *r)
 {
 	const struct qi_node_facts *f = r->facts;
-	struct details d = { .r = r, .json = json_object() };
+	struct details d = { .r = r,
+			     .json = { json_object() },
+			     .is_json = true };
 	json_t *o = json_object();
 
 	json_object_set_new(o, "virtual-size", qi_json_uint(f->size));
@@ -299,11 +371,11 @@ static json_t *report_json(const struct report *r)
 	qi_node_details(r->node, on_detail, &d);
 	if (!d.bitmaps_done)
 		put_bitmaps(&d);
-	if (json_object_size(d.json))
+	if (json_object_size(d.json[0]))
 		json_object_set_new(o, "format-specific",
 				    json_pack("{s:s, s:O}", "type", f->format,
-					      "data", d.json));
-	json_decref(d.json);
+					      "data", d.json[0]));
+	json_decref(d.json[0]);
 	if (r->backing_path) {
 		json_object_set_new(o, "backing-filename",
 				    qi_json_text(f->backing_name));
@@ -313,7 +385,13 @@ static json_t *report_json(const struct report *r)
 			json_object_set_new(o, "backing-filename-format",
 					    qi_json_text(f->backing_format));
 	}
-	json_object_set_new(o, "dirty-flag", json_false());
+	if (f->is_encrypted)
+		json_object_set_new(o, "encrypted", json_true());
+	if (r->snapshot_count)
+		json_object_set_new(o, "snapshots",
+				    qi_internal_json(r->snapshots,
+						     r->snapshot_count));
+	json_object_set_new(o, "dirty-flag", json_boolean(f->is_dirty));
 	json_object_set_new(o, "qimg", native_json(r));
 	return o;
 }

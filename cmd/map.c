@@ -40,7 +40,7 @@ static void print_text(const struct qi_extent *x)
 	/* Holes and zeroes have no place in a file. */
 	if (!(x->flags & QI_EXT_DATA) || x->flags & QI_EXT_ZERO || !x->node)
 		return;
-	path = qi_safe(qi_node_facts(x->node)->path);
+	path = qi_safe(qi_node_data_path(x->node));
 	if (!(x->flags & QI_EXT_COMPRESSED))
 		snprintf(offset, sizeof(offset), "%#" PRIx64, x->host_off);
 	printf("%#-16" PRIx64 "%#-16" PRIx64 "%-16s%s\n", x->off, x->len,
@@ -93,6 +93,7 @@ static int map(struct qi_node *n, struct qi_error *e)
 	if (ret < 0)
 		return qi_fail(e, -ret, "'%s': its extents cannot be listed",
 			       qi_node_facts(n)->path);
+	qi_scan_see_holes(scan);
 	ret = print_extents(scan, e);
 	qi_scan_free(scan);
 	return ret;

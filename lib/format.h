@@ -111,10 +111,15 @@ struct qi_format {
 	/*
 	 * The extents of this layer alone from off on, in order and without
 	 * gaps: 1 to max of them, which may end before off + len. Unallocated
-	 * ones have no flags.
+	 * ones have no flags, but a host_off where there is a place for them.
 	 */
 	int (*map)(struct qi_node *n, uint64_t off, uint64_t len,
 		   struct qi_extent *out, unsigned max, struct qi_error *e);
+	/*
+	 * Was space given to data that nobody has written, so that holes of
+	 * the file matter? NULL: no, or map() shows them.
+	 */
+	bool (*is_sparse)(struct qi_node *n);
 	/* Read inside one compressed cluster. NULL: there are none. */
 	int (*read_packed)(struct qi_node *n, uint64_t off, size_t len,
 			   void *buf, struct qi_error *e);

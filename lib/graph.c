@@ -302,6 +302,11 @@ unsigned qi_chain_depth(const struct qi_node *n)
 	return depth;
 }
 
+const char *qi_node_data_path(const struct qi_node *n)
+{
+	return n->data == n->file ? n->path : n->data->path;
+}
+
 bool qi_node_is_file(const struct qi_node *n, const char *path)
 {
 	struct stat st;

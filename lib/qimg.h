@@ -80,6 +80,8 @@ struct qi_node_facts {
 	const char *backing_name;   /* as recorded, or NULL */
 	const char *backing_format; /* as recorded, or NULL */
 	struct qi_node *backing;    /* NULL: none, or not opened */
+	bool is_encrypted;	    /* its data cannot be read */
+	bool is_dirty;		    /* refcounts were not written at the end */
 };
 
 int qi_graph_new(struct qi_graph **out);
@@ -108,13 +110,23 @@ void qi_node_want(struct qi_node *n, enum qi_access access);
 int qi_graph_lock(struct qi_graph *g, int wait, struct qi_error *e);
 
 const struct qi_node_facts *qi_node_facts(const struct qi_node *n);
+/* The file that host offsets of its data point into. */
+const char *qi_node_data_path(const struct qi_node *n);
 
 /* Length of the chain under (and with) n. */
 unsigned qi_chain_depth(const struct qi_node *n);
 
 /* ------------------------------------------------------ format details */
 
-enum qi_fact_type { QI_FACT_STR, QI_FACT_UINT, QI_FACT_BOOL };
+enum qi_fact_type {
+	QI_FACT_STR,
+	QI_FACT_UINT,
+	QI_FACT_BOOL,
+	/* What follows up to END is inside; members of a list have no key. */
+	QI_FACT_GROUP,
+	QI_FACT_LIST,
+	QI_FACT_END,
+};
 
 /* One format specific detail: key for JSON, label for people. */
 struct qi_fact {
@@ -169,6 +181,11 @@ struct qi_scan;
  */
 int qi_scan_new(struct qi_scan **out, struct qi_node *top,
 		const struct qi_node *base, uint64_t off, uint64_t len);
+/*
+ * From now on data in a hole of the file is ZERO, too, in images that were
+ * preallocated. Before the first qi_scan_next().
+ */
+void qi_scan_see_holes(struct qi_scan *s);
 /* 1 and the next extent, 0 at the end. */
 int qi_scan_next(struct qi_scan *s, struct qi_extent *out, struct qi_error *e);
 void qi_scan_free(struct qi_scan *s);

@@ -15,6 +15,9 @@ struct window {
 	struct qi_node *node;
 	unsigned used, count;
 	struct qi_extent extent[WINDOW_EXTENTS];
+	bool is_sparse; /* holes of the file are wanted; this is the last run */
+	bool is_hole;
+	uint64_t run_start, run_end;
 };
 
 struct qi_scan {
@@ -63,6 +66,38 @@ void qi_scan_free(struct qi_scan *s)
 	free(s);
 }
 
+void qi_scan_see_holes(struct qi_scan *s)
+{
+	for (unsigned i = 0; i < s->layers; i++) {
+		struct window *w = &s->layer[i];
+		const struct qi_format *f = w->node->format;
+
+		w->is_sparse = f->is_sparse && f->is_sparse(w->node);
+	}
+}
+
+/* Shorten x to where the file goes on having, or not having, a hole. */
+static void split_by_hole(struct window *w, struct qi_extent *x)
+{
+	const struct qi_file *f = w->node->data;
+
+	if (!(x->flags & QI_EXT_DATA) || x->flags & QI_EXT_COMPRESSED)
+		return;
+	if (x->host_off < w->run_start || x->host_off >= w->run_end) {
+		w->run_start = x->host_off;
+		w->is_hole = true;
+		w->run_end = x->host_off < f->size ?
+				     qi_file_run(f, x->host_off, &w->is_hole) :
+				     UINT64_MAX;
+		/* What the file is too short for is like a hole. */
+		if (w->is_hole && w->run_end == f->size)
+			w->run_end = UINT64_MAX;
+	}
+	x->len = qi_min(x->len, w->run_end - x->host_off);
+	if (w->is_hole)
+		x->flags |= QI_EXT_ZERO;
+}
+
 /* The part of the layer's extent at [off, off + len) that starts at off. */
 static int window_at(struct window *w, uint64_t off, uint64_t len, uint64_t end,
 		     struct qi_extent *out, struct qi_error *e)
@@ -92,10 +127,22 @@ static int window_at(struct window *w, uint64_t off, uint64_t len, uint64_t end,
 	return 0;
 }
 
+/*
+ * Nothing has the run: it is zero, and layer i is the one to say so. host is
+ * where that one keeps a place for it.
+ */
+static void make_zero(struct qi_extent *out, uint64_t off, uint64_t len,
+		      unsigned i, uint64_t host)
+{
+	*out = (struct qi_extent){ off, len, host, QI_EXT_ZERO, i, NULL };
+}
+
 /* The run at [off, off + len) in the first layer that has it. */
 static int flatten(struct qi_scan *s, uint64_t off, uint64_t len,
 		   struct qi_extent *out, struct qi_error *e)
 {
+	uint64_t host = QI_NO_OFFSET;
+
 	for (unsigned i = 0; i < s->layers; i++) {
 		struct window *w = &s->layer[i];
 		struct qi_extent x;
@@ -106,15 +153,15 @@ static int flatten(struct qi_scan *s, uint64_t off, uint64_t len,
 			 * A shorter layer reads as zero past its end. The one
 			 * above counts as its place, as in qemu-img map.
 			 */
-			*out = (struct qi_extent){ off,		  len,
-						   QI_NO_OFFSET,  QI_EXT_ZERO,
-						   i ? i - 1 : 0, NULL };
+			make_zero(out, off, len, i ? i - 1 : 0, host);
 			return 0;
 		}
 		ret = window_at(w, off, qi_min(len, w->node->facts.size - off),
 				s->end, &x, e);
 		if (ret)
 			return ret;
+		if (w->is_sparse)
+			split_by_hole(w, &x);
 		len = x.len;
 		if (x.flags & QI_EXT_ALLOCATED) {
 			*out = x;
@@ -122,13 +169,9 @@ static int flatten(struct qi_scan *s, uint64_t off, uint64_t len,
 			out->node = w->node;
 			return 0;
 		}
+		host = x.host_off;
 	}
-	*out = (struct qi_extent){ off,
-				   len,
-				   QI_NO_OFFSET,
-				   QI_EXT_ZERO,
-				   s->layers ? s->layers - 1 : 0,
-				   NULL };
+	make_zero(out, off, len, s->layers ? s->layers - 1 : 0, host);
 	return 0;
 }
 

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "cmd/common/internal.h"
+#include "cmd/common/json.h"
 #include "cmd/common/print.h"
 
 #define NSEC_PER_SEC 1000000000ull
@@ -53,13 +54,13 @@ static json_t *row_json(const struct qi_internal_snapshot *s)
 	json_object_set_new(
 		o, "vm-clock-nsec",
 		json_integer((json_int_t)(s->vm_clock_nsec % NSEC_PER_SEC)));
-	json_object_set_new(o, "name", json_string(s->name));
+	json_object_set_new(o, "name", qi_json_text(s->name));
 	json_object_set_new(o, "date-sec", json_integer(s->date_sec));
 	json_object_set_new(o, "date-nsec", json_integer(s->date_nsec));
 	json_object_set_new(
 		o, "vm-clock-sec",
 		json_integer((json_int_t)(s->vm_clock_nsec / NSEC_PER_SEC)));
-	json_object_set_new(o, "id", json_string(s->id));
+	json_object_set_new(o, "id", qi_json_text(s->id));
 	json_object_set_new(o, "vm-state-size",
 			    json_integer((json_int_t)s->vm_state_size));
 	return o;

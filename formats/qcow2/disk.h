@@ -43,6 +43,9 @@ _Static_assert(offsetof(struct qcow2_disk_header, header_length) == 100,
 	       "header, version 3");
 _Static_assert(sizeof(struct qcow2_disk_header) == 112, "header, all fields");
 
+#define QCOW2_CRYPT_AES 1u /* crypt_method; 0: none */
+#define QCOW2_CRYPT_LUKS 2u
+
 #define QCOW2_V2_HEADER 72
 #define QCOW2_V3_HEADER 104
 
@@ -133,6 +136,7 @@ _Static_assert(sizeof(struct qcow2_disk_snapshot) == 40, "snapshot");
 #define QCOW2_MAX_REFTABLE_BYTES (8u << 20)
 #define QCOW2_MAX_SNAPSHOTS 65536
 #define QCOW2_MAX_SNAPSHOT_EXTRA 1024
+#define QCOW2_MAX_SNAPSHOT_BYTES (64u << 20)
 #define QCOW2_MAX_BITMAPS 65535
 #define QCOW2_MAX_BITMAP_DIRECTORY ((uint64_t)QCOW2_MAX_BITMAPS * 1048)
 #define QCOW2_MAX_BITMAP_BYTES (512u << 20)

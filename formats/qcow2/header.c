@@ -170,7 +170,7 @@ static int check_numbers(struct qcow2 *q, struct qi_error *e)
 	if (h->refcount_order > 6)
 		return qcow2_damaged(q, e, "refcount_order is %u, not 0 to 6",
 				     h->refcount_order);
-	if (h->crypt_method > 2)
+	if (h->crypt_method > QCOW2_CRYPT_LUKS)
 		return qcow2_damaged(q, e, "crypt_method is %u",
 				     h->crypt_method);
 	if (h->size > INT64_MAX)
@@ -289,8 +289,16 @@ static int read_compression(struct qcow2 *q, const struct qcow2_disk_header *d,
 	unsigned type = q->h.length > QCOW2_V3_HEADER ? d->compression_type : 0;
 	bool bit = q->h.incompatible & QCOW2_INCOMPAT_COMPRESSION;
 
-	if (type > 1 || bit != (type != 0))
-		return qcow2_damaged(q, e, "compression type is %u", type);
+	if (type > 1)
+		return qi_fail(e, ENOTSUP,
+			       "'%s' uses compression type %u, which is not "
+			       "known here",
+			       q->file->path, type);
+	if (bit != (type != 0))
+		return qcow2_damaged(q, e,
+				     "compression type is %u, but its feature "
+				     "bit says something else",
+				     type);
 	q->h.codec = type ? QI_CODEC_ZSTD : QI_CODEC_ZLIB;
 	return 0;
 }

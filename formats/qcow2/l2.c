@@ -111,7 +111,10 @@ static int check_host(struct qcow2 *q, uint64_t off, uint64_t host,
 	return 0;
 }
 
-/* The 32 subclusters of one extended entry. */
+/*
+ * The 32 subclusters of one extended entry. Those that are not allocated keep
+ * the place that they would have in the cluster.
+ */
 static bool add_subclusters(struct qcow2 *q, struct list *l, uint64_t off,
 			    uint64_t host, uint64_t bits)
 {
@@ -125,20 +128,42 @@ static bool add_subclusters(struct qcow2 *q, struct list *l, uint64_t off,
 			flags = QI_EXT_ALLOCATED | QI_EXT_ZERO;
 		else if (bits >> i & 1)
 			flags = QI_EXT_ALLOCATED | QI_EXT_DATA;
-		else
-			at = QI_NO_OFFSET;
 		if (!add_run(l, off, sub, at, flags))
 			return false;
 	}
 	return true;
 }
 
+/* An extended entry that is not compressed; its bitmap is at p. */
+static int add_extended(struct qcow2 *q, struct list *l, uint64_t off,
+			uint64_t host, bool mapped, const uint8_t *p,
+			struct qi_error *e)
+{
+	uint64_t bits;
+	be64 word;
+	int ret = 0;
+
+	memcpy(&word, p, sizeof(word));
+	bits = be64_get(word);
+	if (mapped && bits & (bits >> 32) & UINT32_MAX)
+		return bad_entry(q, off, host, "both zero and allocated", e);
+	if (!mapped && (uint32_t)bits)
+		return bad_entry(q, off, host,
+				 "nowhere, though subclusters are allocated",
+				 e);
+	if ((uint32_t)bits)
+		ret = check_host(q, off, host, e);
+	return ret ? ret :
+		     add_subclusters(q, l, off, mapped ? host : QI_NO_OFFSET,
+				     bits);
+}
+
 /* 1: added, 0: the list is full, or a failure. */
 static int add_entry(struct qcow2 *q, struct list *l, uint64_t off,
 		     const uint8_t *p, struct qi_error *e)
 {
-	uint64_t entry, bits, host;
 	unsigned flags = QI_EXT_ALLOCATED;
+	uint64_t entry, host;
 	bool mapped;
 	be64 word;
 	int ret;
@@ -151,24 +176,18 @@ static int add_entry(struct qcow2 *q, struct list *l, uint64_t off,
 	host = entry & QCOW2_OFFSET_MASK;
 	/* Offset 0 of a data file is a place like any other. */
 	mapped = host || (qcow2_has_data_file(q) && entry & QCOW2_COPIED);
-	if (q->l2_entry_size == 16) {
-		memcpy(&word, p + 8, sizeof(word));
-		bits = be64_get(word);
-		if (bits & (bits >> 32) & UINT32_MAX)
+	if (q->l2_entry_size == 16)
+		return add_extended(q, l, off, host, mapped, p + sizeof(word),
+				    e);
+	if (entry & QCOW2_ZERO) {
+		if (q->h.version < 3)
 			return bad_entry(q, off, host,
-					 "both zero and "
-					 "allocated",
+					 "said to be zero, which version 2 "
+					 "does not have",
 					 e);
-		ret = (uint32_t)bits ? check_host(q, off, host, e) : 0;
-		return ret ? ret :
-			     add_subclusters(q, l, off,
-					     mapped ? host : QI_NO_OFFSET,
-					     bits);
-	}
-	if (entry & QCOW2_ZERO && q->h.version >= 3)
 		return add_run(l, off, q->cluster_size,
-			       mapped ? host : QI_NO_OFFSET,
-			       flags | QI_EXT_ZERO);
+			       host ? host : QI_NO_OFFSET, flags | QI_EXT_ZERO);
+	}
 	if (!mapped)
 		return add_run(l, off, q->cluster_size, QI_NO_OFFSET, 0);
 	ret = check_host(q, off, host, e);
@@ -313,7 +332,11 @@ static int unpack_cluster(struct qcow2 *q, uint64_t off, uint8_t *packed,
 				 "not in the file; is it "
 				 "truncated?",
 				 e);
-	/* The sectors of the last one need not be there to their end. */
+	/*
+	 * It was packed to be smaller than a cluster, whatever it says. The
+	 * sectors of the last one need not be there to their end.
+	 */
+	len = qi_min(len, q->cluster_size + 512);
 	n = qi_file_read_some(q->file, host, (size_t)len, packed, e);
 	if (n < 0)
 		return (int)n;

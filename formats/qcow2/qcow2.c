@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "formats/qcow2/qcow2.h"
+#include "lib/name.h"
 
 /* L2 slices that a reader keeps: 16 KiB each, for 512 MiB of guest data. */
 #define READ_SLICES 4
@@ -59,11 +60,51 @@ static char *extension_text(const struct qcow2 *q, uint32_t type)
 	return x && x->len ? strndup((const char *)x->data, x->len) : NULL;
 }
 
+/*
+ * QEMU looks for a data file in the folder that it runs in, people in that of
+ * the image. Either will do, but not when there is one in each.
+ */
+static int open_either(struct qcow2 *q, const char *beside, const char *plain,
+		       struct qi_error *e)
+{
+	QI_AUTOCLOSE struct qi_file *other = NULL;
+	int ret = qi_file_open(&q->data, beside, q->file->writable, e);
+
+	if ((ret && ret != -ENOENT) ||
+	    qi_file_open(&other, plain, q->file->writable, NULL))
+		return ret;
+	if (ret) {
+		q->data = other;
+		other = NULL;
+		return 0;
+	}
+	if (q->data->dev == other->dev && q->data->ino == other->ino)
+		return 0;
+	qi_file_close(q->data, NULL);
+	q->data = NULL;
+	return qi_fail(e, EINVAL,
+		       "'%s' and '%s' could both be meant; run this in the "
+		       "folder of the right one",
+		       beside, plain);
+}
+
+static int open_named(struct qcow2 *q, const char *text, struct qi_error *e)
+{
+	QI_AUTOFREE char *beside = NULL;
+	struct qi_name name;
+	int ret = qi_name_parse(&name, text, e);
+
+	if (ret)
+		return ret;
+	beside = qi_name_beside(q->file->path, name.path);
+	ret = beside ? open_either(q, beside, name.path, e) : qi_no_memory(e);
+	qi_name_clear(&name);
+	return ret;
+}
+
 int qcow2_open_data(struct qcow2 *q, struct qi_error *e)
 {
 	QI_AUTOFREE char *name = NULL;
-	QI_AUTOFREE char *dir = NULL;
-	QI_AUTOFREE char *path = NULL;
 	int ret;
 
 	if (!qcow2_has_data_file(q) || q->data)
@@ -74,11 +115,7 @@ int qcow2_open_data(struct qcow2 *q, struct qi_error *e)
 			       "'%s' keeps its data in another file, but does "
 			       "not say in which",
 			       q->file->path);
-	dir = qi_path_folder(q->file->path);
-	path = dir ? qi_path_join(dir, name) : NULL;
-	if (!path)
-		return qi_no_memory(e);
-	ret = qi_file_open(&q->data, path, q->file->writable, e);
+	ret = open_named(q, name, e);
 	if (ret)
 		return qi_context(e, ret, "data file of '%s'", q->file->path);
 	q->node->data = q->data;
@@ -103,6 +140,8 @@ static int take_facts(struct qi_node *n, struct qcow2 *q, struct qi_error *e)
 
 	n->facts.size = q->h.size;
 	n->facts.cluster_size = q->cluster_size;
+	n->facts.is_encrypted = q->h.crypt_method != 0;
+	n->facts.is_dirty = q->h.incompatible & QCOW2_INCOMPAT_DIRTY;
 	if (q->h.backing_name) {
 		n->backing_name = strdup(q->h.backing_name);
 		if (!n->backing_name)
@@ -142,56 +181,121 @@ static int qcow2_open(struct qi_node *n, struct qi_error *e)
 	return ret;
 }
 
-struct details {
-	void (*fn)(void *arg, const struct qi_fact *f);
-	void *arg;
-};
+/* --------------------------------------------------------------- sparse */
 
-static void say_text(const struct details *d, const char *key,
-		     const char *label, const char *text)
+/* How many of the first `count` refcounts of a block are not 0? */
+static uint64_t used_in_block(const struct qcow2 *q, const uint8_t *block,
+			      uint64_t count)
 {
-	struct qi_fact f = { key, label, QI_FACT_STR, text, 0 };
+	uint64_t used = 0;
 
-	d->fn(d->arg, &f);
+	for (uint64_t i = 0; i < count; i++)
+		used += qcow2_refcount_load(block, i, q->h.refcount_order) != 0;
+	return used;
 }
 
-static void say_bool(const struct details *d, const char *key,
-		     const char *label, bool value)
+/* Are at least `limit` clusters of the file in use? False if unreadable. */
+static bool uses_clusters(struct qcow2 *q, uint64_t limit)
 {
-	struct qi_fact f = { key, label, QI_FACT_BOOL, NULL, value };
+	unsigned bits = q->h.cluster_bits + 3 - q->h.refcount_order;
+	uint64_t left = qcow2_clusters(q, q->file->size), used = 0;
+	uint64_t bytes = (uint64_t)q->h.reftable_clusters * q->cluster_size;
+	QI_AUTOFREE be64 *table = malloc(bytes);
+	QI_AUTOFREE uint8_t *block = malloc(q->cluster_size);
 
-	d->fn(d->arg, &f);
+	if (!table || !block ||
+	    qi_file_read(q->file, q->h.reftable_offset, bytes, table, NULL))
+		return false;
+	for (uint64_t i = 0; i < bytes / sizeof(be64) && left; i++) {
+		uint64_t at = be64_get(table[i]) & ~511ull;
+		uint64_t count = qi_min(left, 1ull << bits);
+
+		left -= count;
+		if (!at)
+			continue;
+		if (qi_file_read(q->file, at, q->cluster_size, block, NULL))
+			return false;
+		used += used_in_block(q, block, count);
+		if (used >= limit)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * As QEMU finds out: the refcounts speak of a tenth, and two clusters, more
+ * than the file system holds.
+ */
+static bool qcow2_is_sparse(struct qi_node *n)
+{
+	struct qcow2 *q = qcow2_of(n);
+	uint64_t held = qi_file_disk_size(q->file) >> q->h.cluster_bits;
+	uint64_t limit = qi_max(held * 10 / 9, held + 2);
+
+	return limit <= qcow2_clusters(q, q->file->size) &&
+	       uses_clusters(q, limit);
+}
+
+/* -------------------------------------------------------------- details */
+
+static void say(const struct qcow2_details *d, const struct qi_fact *f)
+{
+	d->fn(d->arg, f);
+}
+
+void qcow2_say_text(const struct qcow2_details *d, const char *key,
+		    const char *label, const char *text)
+{
+	if (text)
+		say(d, &(struct qi_fact){ key, label, QI_FACT_STR, text, 0 });
+}
+
+void qcow2_say_bool(const struct qcow2_details *d, const char *key,
+		    const char *label, bool value)
+{
+	say(d, &(struct qi_fact){ key, label, QI_FACT_BOOL, NULL, value });
+}
+
+void qcow2_say_uint(const struct qcow2_details *d, const char *key,
+		    const char *label, uint64_t value)
+{
+	say(d, &(struct qi_fact){ key, label, QI_FACT_UINT, NULL, value });
+}
+
+void qcow2_say_group(const struct qcow2_details *d, enum qi_fact_type type,
+		     const char *key, const char *label)
+{
+	say(d, &(struct qi_fact){ key, label, type, NULL, 0 });
 }
 
 static void qcow2_details(struct qi_node *n,
 			  void (*fn)(void *arg, const struct qi_fact *f),
 			  void *arg)
 {
-	const struct qcow2 *q = qcow2_of(n);
+	struct qcow2 *q = qcow2_of(n);
 	const struct qcow2_header *h = &q->h;
-	struct details d = { fn, arg };
+	const struct qcow2_details d = { fn, arg };
 	QI_AUTOFREE char *data = extension_text(q, QCOW2_EXT_DATA_FILE);
-	struct qi_fact bits = { "refcount-bits", "refcount bits", QI_FACT_UINT,
-				NULL, 1u << h->refcount_order };
 
-	say_text(&d, "compat", "compat", h->version > 2 ? "1.1" : "0.10");
-	say_text(&d, "compression-type", "compression type",
-		 h->codec == QI_CODEC_ZSTD ? "zstd" : "zlib");
+	qcow2_say_text(&d, "compat", "compat", h->version > 2 ? "1.1" : "0.10");
+	qcow2_say_text(&d, "compression-type", "compression type",
+		       h->codec == QI_CODEC_ZSTD ? "zstd" : "zlib");
 	if (h->version > 2)
-		say_bool(&d, "lazy-refcounts", "lazy refcounts",
-			 h->compatible & QCOW2_COMPAT_LAZY_REFCOUNTS);
-	fn(arg, &bits);
+		qcow2_say_bool(&d, "lazy-refcounts", "lazy refcounts",
+			       h->compatible & QCOW2_COMPAT_LAZY_REFCOUNTS);
+	qcow2_say_uint(&d, "refcount-bits", "refcount bits",
+		       1u << h->refcount_order);
+	qcow2_say_crypto(q, &d);
 	if (qcow2_has_data_file(q)) {
-		if (data)
-			say_text(&d, "data-file", "data file", data);
-		say_bool(&d, "data-file-raw", "data file raw",
-			 h->autoclear & QCOW2_AUTOCLEAR_RAW_DATA);
+		qcow2_say_text(&d, "data-file", "data file", data);
+		qcow2_say_bool(&d, "data-file-raw", "data file raw",
+			       h->autoclear & QCOW2_AUTOCLEAR_RAW_DATA);
 	}
 	if (h->version > 2) {
-		say_bool(&d, "corrupt", "corrupt",
-			 h->incompatible & QCOW2_INCOMPAT_CORRUPT);
-		say_bool(&d, "extended-l2", "extended l2",
-			 h->incompatible & QCOW2_INCOMPAT_EXTENDED_L2);
+		qcow2_say_bool(&d, "corrupt", "corrupt",
+			       h->incompatible & QCOW2_INCOMPAT_CORRUPT);
+		qcow2_say_bool(&d, "extended-l2", "extended l2",
+			       h->incompatible & QCOW2_INCOMPAT_EXTENDED_L2);
 	}
 }
 
@@ -203,6 +307,7 @@ const struct qi_format qi_format_qcow2 = {
 	.close = qcow2_close,
 	.open_data = qcow2_open_node_data,
 	.map = qcow2_map,
+	.is_sparse = qcow2_is_sparse,
 	.read_packed = qcow2_read_packed,
 	.details = qcow2_details,
 	.check = qcow2_check,

@@ -2,11 +2,7 @@
 /*
  * qcow2.h - the parts of the qcow2 driver for each other
  *
- * header.c parses and rewrites the header; cache.c holds slices of tables;
- * l2.c maps guest to host; refcount.c allocates and frees; write.c and
- * write-entry.c edit in place; options.c and build.c make new images;
- * resize.c, empty.c, bitmap.c, snapshot.c and check.c are what they are
- * called; qcow2.c is the driver.
+ * Each section below is named after the file that has its functions.
  */
 #ifndef QCOW2_H
 #define QCOW2_H
@@ -210,6 +206,26 @@ void qcow2_refcount_store(uint8_t *block, uint64_t i, unsigned order,
 /* The first entry of 0 from i on, below end; or end. */
 uint64_t qcow2_refcount_find_zero(const uint8_t *block, uint64_t i,
 				  uint64_t end, unsigned order);
+
+/* ----------------------------------------------- qcow2.c and crypto.c */
+
+/* Where the details of qi_format.details go. */
+struct qcow2_details {
+	void (*fn)(void *arg, const struct qi_fact *f);
+	void *arg;
+};
+/* A text that is NULL is left out. */
+void qcow2_say_text(const struct qcow2_details *d, const char *key,
+		    const char *label, const char *text);
+void qcow2_say_bool(const struct qcow2_details *d, const char *key,
+		    const char *label, bool value);
+void qcow2_say_uint(const struct qcow2_details *d, const char *key,
+		    const char *label, uint64_t value);
+/* GROUP, LIST or END. */
+void qcow2_say_group(const struct qcow2_details *d, enum qi_fact_type type,
+		     const char *key, const char *label);
+/* How an encrypted image is encrypted; nothing for others. */
+void qcow2_say_crypto(struct qcow2 *q, const struct qcow2_details *d);
 
 /* --------------------------------- options.c, build.c and write.c */
 

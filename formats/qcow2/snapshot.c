@@ -34,8 +34,10 @@ struct extra {
 static int read_extra(struct qcow2 *q, uint64_t off, uint32_t len,
 		      struct qi_internal_snapshot *f, struct qi_error *e)
 {
+	/* What it is too short for is not known. */
 	struct extra x = { .vm_state_size = be64_put(f->vm_state_size),
-			   .disk_size = be64_put(q->h.size) };
+			   .disk_size = be64_put(q->h.size),
+			   .icount = be64_put(UINT64_MAX) };
 	int ret = qi_file_read(q->file, off,
 			       qi_min(len, sizeof(x)) & ~(size_t)7, &x, e);
 
@@ -98,9 +100,16 @@ int qcow2_snapshots_read(struct qcow2 *q, struct qcow2_snapshots *out,
 	out->entries = calloc(q->h.snapshot_count, sizeof(*out->entries));
 	if (!out->entries)
 		return qi_no_memory(e);
-	while (!ret && out->count < q->h.snapshot_count)
+	while (!ret && out->count < q->h.snapshot_count) {
 		ret = read_one(q, &off, &out->entries[out->count++], e);
-	out->bytes = off - q->h.snapshots_offset;
+		out->bytes = off - q->h.snapshots_offset;
+		/* Names are kept, so their sum must have a bound. */
+		if (!ret && out->bytes > QCOW2_MAX_SNAPSHOT_BYTES)
+			ret = qcow2_damaged(q, e,
+					    "the snapshot table has more than "
+					    "%u bytes",
+					    QCOW2_MAX_SNAPSHOT_BYTES);
+	}
 	if (ret)
 		qcow2_snapshots_free(out);
 	return ret;
