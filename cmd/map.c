@@ -87,9 +87,12 @@ static int print_extents(struct qi_scan *s, struct qi_error *e)
 static int map(struct qi_node *n, struct qi_error *e)
 {
 	struct qi_scan *scan;
-	/* It ends at the end of the disk, whatever was asked for. */
-	int ret = qi_scan_new(&scan, n, NULL, opt.start, opt.length);
+	int ret = qi_chain_check_readable(n, e);
 
+	if (ret < 0)
+		return ret;
+	/* It ends at the end of the disk, whatever was asked for. */
+	ret = qi_scan_new(&scan, n, NULL, opt.start, opt.length);
 	if (ret < 0)
 		return qi_fail(e, -ret, "'%s': its extents cannot be listed",
 			       qi_node_facts(n)->path);

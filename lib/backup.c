@@ -210,6 +210,8 @@ static int plan_source(struct work *w, struct source *s, struct qi_error *e)
 {
 	int ret = name_drive(w, s, e);
 
+	if (!ret)
+		ret = qi_chain_check_readable(s->drive->head, e);
 	if (!ret && w->b->bitmap)
 		ret = look_at_bitmap(w, s, e);
 	if (ret || w->b->type == QI_BACKUP_FULL)

@@ -130,7 +130,9 @@ static int check(struct work *w, struct qi_error *e)
 			       "shrink; resize the drive to %llu bytes first",
 			       w->base->path, w->head->path,
 			       (unsigned long long)w->base->facts.size);
-	ret = qi_node_refuse_bitmap(w->head, "delete it", e);
+	ret = qi_chain_check_readable(w->head, e);
+	if (!ret)
+		ret = qi_node_refuse_bitmap(w->head, "delete it", e);
 	if (!ret && !w->d->is_link)
 		ret = check_rename(w, e);
 	if (!ret)

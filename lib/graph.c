@@ -302,6 +302,17 @@ unsigned qi_chain_depth(const struct qi_node *n)
 	return depth;
 }
 
+int qi_chain_check_readable(const struct qi_node *n, struct qi_error *e)
+{
+	for (; n; n = n->facts.backing)
+		if (n->facts.is_encrypted)
+			return qi_fail(e, ENOTSUP,
+				       "the data of '%s' is encrypted; reading "
+				       "or writing it is not supported",
+				       n->path);
+	return 0;
+}
+
 const char *qi_node_data_path(const struct qi_node *n)
 {
 	return n->data == n->file ? n->path : n->data->path;

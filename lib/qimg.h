@@ -116,6 +116,9 @@ const char *qi_node_data_path(const struct qi_node *n);
 /* Length of the chain under (and with) n. */
 unsigned qi_chain_depth(const struct qi_node *n);
 
+/* -ENOTSUP when the data of n, or of a layer below, cannot be read. */
+int qi_chain_check_readable(const struct qi_node *n, struct qi_error *e);
+
 /* ------------------------------------------------------ format details */
 
 enum qi_fact_type {

@@ -30,7 +30,7 @@ void qcow2_bitmaps_free(struct qcow2 *q)
 
 static const char *entry_problem(const struct qcow2 *q,
 				 const struct qcow2_disk_bitmap *d,
-				 const struct qcow2_bitmap *b, size_t before)
+				 const struct qcow2_bitmap *b)
 {
 	uint64_t table_bytes = (uint64_t)b->table_size * sizeof(be64);
 
@@ -48,9 +48,6 @@ static const char *entry_problem(const struct qcow2 *q,
 	if (!(b->flags & QCOW2_BITMAP_IN_USE) &&
 	    b->table_size != b->facts.chunks)
 		return "its table does not fit the size of the disk";
-	for (size_t i = 0; i < before; i++)
-		if (!strcmp(q->bitmaps.entries[i].facts.name, b->facts.name))
-			return "there are two of its name";
 	return NULL;
 }
 
@@ -89,12 +86,38 @@ static int take_entry(struct qcow2 *q, const uint8_t **p, const uint8_t *end)
 	b->facts.chunk_bytes = q->cluster_size;
 	if (d.granularity_bits < 64)
 		b->facts.chunks = chunks_of(q, d.granularity_bits, q->h.size);
-	b->facts.problem = entry_problem(q, &d, b, q->bitmaps.count);
+	b->facts.problem = entry_problem(q, &d, b);
 	if (!b->facts.problem && b->facts.in_use)
 		b->facts.problem = "it was in use and not closed: its bits are "
 				   "lost";
 	q->bitmaps.count++;
 	*p += total;
+	return 0;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	const struct qcow2_bitmap *x = *(struct qcow2_bitmap *const *)a;
+	const struct qcow2_bitmap *y = *(struct qcow2_bitmap *const *)b;
+	int order = strcmp(x->facts.name, y->facts.name);
+
+	return order ? order : x < y ? -1 : x > y;
+}
+
+/* The first of several of one name is the one that is meant. */
+static int find_doubles(struct qcow2_bitmaps *all, struct qi_error *e)
+{
+	QI_AUTOFREE struct qcow2_bitmap **sorted =
+		calloc(all->count + 1, sizeof(struct qcow2_bitmap *));
+
+	if (!sorted)
+		return qi_no_memory(e);
+	for (size_t i = 0; i < all->count; i++)
+		sorted[i] = &all->entries[i];
+	qsort(sorted, all->count, sizeof(struct qcow2_bitmap *), by_name);
+	for (size_t i = 1; i < all->count; i++)
+		if (!strcmp(sorted[i]->facts.name, sorted[i - 1]->facts.name))
+			sorted[i]->facts.problem = "there are two of its name";
 	return 0;
 }
 
@@ -117,6 +140,8 @@ static int load_directory(struct qcow2 *q, uint32_t count, struct qi_error *e)
 		ret = take_entry(q, &p, end);
 	if (!ret && p != end)
 		ret = -EUCLEAN;
+	if (!ret)
+		ret = find_doubles(all, e);
 	for (size_t i = 0; i < all->count && !ret; i++)
 		all->facts[i] = all->entries[i].facts;
 	return ret;

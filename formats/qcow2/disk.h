@@ -57,6 +57,7 @@ _Static_assert(sizeof(struct qcow2_disk_header) == 112, "header, all fields");
 #define QCOW2_COMPAT_LAZY_REFCOUNTS 1u
 #define QCOW2_AUTOCLEAR_BITMAPS 1u
 #define QCOW2_AUTOCLEAR_RAW_DATA 2u
+#define QCOW2_AUTOCLEAR_KNOWN 3u
 
 /* "Header extensions" */
 struct qcow2_disk_extension {

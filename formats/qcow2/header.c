@@ -89,6 +89,22 @@ int qcow2_header_set(struct qcow2_header *h, uint32_t type, const void *data,
 	return 0;
 }
 
+int qcow2_header_copy(struct qcow2_header *out, const struct qcow2_header *h)
+{
+	int ret = 0;
+
+	*out = *h;
+	out->extensions = NULL;
+	out->extension_count = 0;
+	out->backing_name = h->backing_name ? strdup(h->backing_name) : NULL;
+	if (h->backing_name && !out->backing_name)
+		ret = -ENOMEM;
+	for (size_t i = 0; i < h->extension_count && !ret; i++)
+		ret = append(out, h->extensions[i].type, h->extensions[i].data,
+			     h->extensions[i].len);
+	return ret;
+}
+
 int qcow2_header_add_feature_names(struct qcow2_header *h)
 {
 	return append(h, QCOW2_EXT_FEATURE_NAMES, feature_names,
@@ -389,17 +405,41 @@ static void encode(const struct qcow2_header *h, uint8_t *out,
 	memcpy(out, &d, qi_min(h->length, sizeof(d)));
 }
 
+/* Bytes of the header with all but the backing name. */
+static uint64_t header_bytes(const struct qcow2_header *h)
+{
+	uint64_t total = h->length + sizeof(struct qcow2_disk_extension);
+
+	for (size_t i = 0; i < h->extension_count; i++)
+		total += sizeof(struct qcow2_disk_extension) +
+			 qi_round_up(h->extensions[i].len, 8);
+	return total;
+}
+
+int qcow2_header_check_room(const struct qcow2 *q, struct qi_error *e)
+{
+	const struct qcow2_header *h = &q->h;
+	uint64_t total = header_bytes(h) +
+			 (h->backing_name ? strlen(h->backing_name) : 0);
+
+	if (total <= QCOW2_HEADER_MAX)
+		return 0;
+	return qi_fail(e, E2BIG,
+		       "cannot write '%s': its header has %llu bytes, more "
+		       "than the %d that can be replaced at once; 'qimg "
+		       "convert -O qcow2 %s NEW' makes a plain one",
+		       q->file->path, (unsigned long long)total,
+		       QCOW2_HEADER_MAX, q->file->path);
+}
+
 int qcow2_header_serialise(const struct qcow2_header *h, uint8_t **out,
 			   size_t *len, struct qi_error *e)
 {
 	size_t backing = h->backing_name ? strlen(h->backing_name) : 0;
 	size_t pos = h->length;
-	uint64_t total = h->length + sizeof(struct qcow2_disk_extension);
+	uint64_t total = header_bytes(h);
 	uint8_t *p;
 
-	for (size_t i = 0; i < h->extension_count; i++)
-		total += sizeof(struct qcow2_disk_extension) +
-			 qi_round_up(h->extensions[i].len, 8);
 	if (total + backing > qi_min(QCOW2_HEADER_MAX, 1u << h->cluster_bits))
 		return qi_fail(e, E2BIG,
 			       "the image header is full: names of "
@@ -441,121 +481,10 @@ int qcow2_header_commit(struct qcow2 *q, struct qi_error *e)
 	return ret;
 }
 
-/* ------------------------------------------------------------- changing */
-
-/* A copy to change, so that what cannot be written leaves nothing behind. */
-static int header_copy(struct qcow2_header *out, const struct qcow2_header *h)
+int qcow2_header_autoclear(struct qcow2 *q, struct qi_error *e)
 {
-	int ret = 0;
-
-	*out = *h;
-	out->extensions = NULL;
-	out->extension_count = 0;
-	out->backing_name = h->backing_name ? strdup(h->backing_name) : NULL;
-	if (h->backing_name && !out->backing_name)
-		ret = -ENOMEM;
-	for (size_t i = 0; i < h->extension_count && !ret; i++)
-		ret = append(out, h->extensions[i].type, h->extensions[i].data,
-			     h->extensions[i].len);
-	return ret;
-}
-
-static int header_set_backing(struct qcow2_header *h, const char *name,
-			      const char *format, const struct qi_node *n)
-{
-	int ret;
-
-	free(h->backing_name);
-	h->backing_name = name ? strdup(name) : NULL;
-	if (name && !h->backing_name)
-		return -ENOMEM;
-	ret = qcow2_header_set(h, QCOW2_EXT_BACKING_FORMAT, format,
-			       format ? strlen(format) : 0);
-	if (!ret && n->record_blob)
-		ret = qcow2_header_set(h, QCOW2_EXT_RECORD, n->record_blob,
-				       n->record_len);
-	/* Bits of features that we do not know must go before a write. */
-	h->autoclear &= QCOW2_AUTOCLEAR_BITMAPS | QCOW2_AUTOCLEAR_RAW_DATA;
-	return ret;
-}
-
-static int check_backing(const struct qcow2 *q, const char *name,
-			 const char *format, struct qi_error *e)
-{
-	if (strlen(name) > QCOW2_MAX_BACKING_NAME)
-		return qi_fail(e, ENAMETOOLONG,
-			       "the name of the backing file of '%s' is longer "
-			       "than %u bytes",
-			       q->file->name, QCOW2_MAX_BACKING_NAME);
-	if (format && strlen(format) > QCOW2_MAX_BACKING_FORMAT)
-		return qi_fail(e, EINVAL, "unknown backing format '%s'",
-			       format);
-	if (q->h.autoclear & QCOW2_AUTOCLEAR_RAW_DATA)
-		return qi_fail(e, EINVAL,
-			       "'%s' can have no backing file: all its data is "
-			       "in a raw file",
-			       q->file->name);
-	return 0;
-}
-
-/* The facts of the node follow the header. */
-static int take_backing(struct qi_node *n, const char *name, const char *format,
-			struct qi_error *e)
-{
-	char *copy = name ? strdup(name) : NULL;
-	char *type = format ? strdup(format) : NULL;
-
-	free(n->backing_name);
-	free(n->backing_format);
-	n->facts.backing_name = n->backing_name = copy;
-	n->facts.backing_format = n->backing_format = type;
-	return (name && !copy) || (format && !type) ? qi_no_memory(e) : 0;
-}
-
-static int make_header(struct qi_node *n, const char *name, const char *format,
-		       struct qcow2_header *new, struct qi_error *e)
-{
-	const struct qcow2 *q = qcow2_of(n);
-	int ret = name ? check_backing(q, name, format, e) : 0;
-
-	if (ret)
-		return ret;
-	if (header_copy(new, &q->h) ||
-	    header_set_backing(new, name, name ? format : NULL, n)) {
-		qcow2_header_free(new);
-		return qi_no_memory(e);
-	}
-	return 0;
-}
-
-int qcow2_check_backing(struct qi_node *n, const char *name, const char *format,
-			struct qi_error *e)
-{
-	QI_AUTOFREE uint8_t *bytes = NULL;
-	struct qcow2_header new;
-	size_t len;
-	int ret = make_header(n, name, format, &new, e);
-
-	if (ret)
-		return ret;
-	ret = qcow2_header_serialise(&new, &bytes, &len, e);
-	qcow2_header_free(&new);
-	return ret ? qi_context(e, ret, "cannot write '%s'", n->file->name) : 0;
-}
-
-int qcow2_set_backing(struct qi_node *n, const char *name, const char *format,
-		      struct qi_error *e)
-{
-	struct qcow2 *q = qcow2_of(n);
-	struct qcow2_header old = q->h, new;
-	int ret = make_header(n, name, format, &new, e);
-
-	if (ret)
-		return ret;
-	q->h = new;
-	ret = qcow2_header_commit(q, e);
-	if (ret)
-		q->h = old;
-	qcow2_header_free(ret ? &new : &old);
-	return ret ? ret : take_backing(n, name, name ? format : NULL, e);
+	if (!(q->h.autoclear & ~(uint64_t)QCOW2_AUTOCLEAR_KNOWN))
+		return 0;
+	q->h.autoclear &= QCOW2_AUTOCLEAR_KNOWN;
+	return qcow2_header_commit(q, e);
 }

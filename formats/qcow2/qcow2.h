@@ -107,6 +107,8 @@ const struct qcow2_extension *qcow2_header_find(const struct qcow2_header *h,
 /* Replace or add (data is copied), or remove with data NULL. */
 int qcow2_header_set(struct qcow2_header *h, uint32_t type, const void *data,
 		     size_t len);
+/* A copy to change, so that what cannot be written leaves nothing behind. */
+int qcow2_header_copy(struct qcow2_header *out, const struct qcow2_header *h);
 /*
  * Write header, extensions and backing name as one write of at most 4 KiB,
  * between two syncs: a commit point. -E2BIG before anything is written.
@@ -115,10 +117,17 @@ int qcow2_header_commit(struct qcow2 *q, struct qi_error *e);
 /* The bytes of the header; *len is a multiple of 512. malloc'd. */
 int qcow2_header_serialise(const struct qcow2_header *h, uint8_t **out,
 			   size_t *len, struct qi_error *e);
+/* Can the header be written at all? -E2BIG. */
+int qcow2_header_check_room(const struct qcow2 *q, struct qi_error *e);
+/* Autoclear bits that are not known must be gone before anything is written. */
+int qcow2_header_autoclear(struct qcow2 *q, struct qi_error *e);
 /* The names of all features that are known, for new images. */
 int qcow2_header_add_feature_names(struct qcow2_header *h);
 uint64_t qcow2_l1_entries(unsigned cluster_bits, unsigned l2_bits,
 			  uint64_t size);
+
+/* ---------------------------------------------------------- backing.c */
+
 int qcow2_check_backing(struct qi_node *n, const char *name, const char *format,
 			struct qi_error *e);
 int qcow2_set_backing(struct qi_node *n, const char *name, const char *format,

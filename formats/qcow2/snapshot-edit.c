@@ -84,7 +84,7 @@ static int switch_table(struct qcow2 *q, uint64_t off, uint32_t count,
 	q->h.snapshots_offset = off;
 	q->h.snapshot_count = count;
 	/* Bits of features that we do not know must go before a write. */
-	q->h.autoclear &= QCOW2_AUTOCLEAR_BITMAPS | QCOW2_AUTOCLEAR_RAW_DATA;
+	q->h.autoclear &= QCOW2_AUTOCLEAR_KNOWN;
 	if (!ret)
 		ret = qcow2_header_commit(q, e);
 	if (!ret && old_bytes)

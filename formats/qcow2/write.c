@@ -36,7 +36,7 @@ int qcow2_can_write(struct qi_node *n, struct qi_error *e)
 			       "refcounts are not up to date; repair it with "
 			       "'qimg check -r all %s'",
 			       q->file->path, q->file->path);
-	return 0;
+	return qcow2_header_check_room(q, e);
 }
 
 /* ---------------------------------------------------------------- flush */
@@ -424,17 +424,6 @@ static void edit_free(struct qi_writer *base)
 	free(w);
 }
 
-/* Bits of features that we do not know must go before a write. */
-static int clear_unknown(struct qcow2 *q, struct qi_error *e)
-{
-	uint64_t known = QCOW2_AUTOCLEAR_BITMAPS | QCOW2_AUTOCLEAR_RAW_DATA;
-
-	if (!(q->h.autoclear & ~known))
-		return 0;
-	q->h.autoclear &= known;
-	return qcow2_header_commit(q, e);
-}
-
 static const struct qi_writer_ops edit_ops = {
 	.place = edit_place,
 	.place_packed = qcow2_edit_place_packed,
@@ -471,7 +460,7 @@ static int prepare(struct qcow2 *q, struct qi_error *e)
 		ret = qcow2_open_data(q, e);
 	if (!ret)
 		ret = qcow2_l1_load(q, e);
-	return ret ? ret : clear_unknown(q, e);
+	return ret ? ret : qcow2_header_autoclear(q, e);
 }
 
 int qcow2_edit(struct qi_node *n, struct qi_writer **out, struct qi_error *e)
