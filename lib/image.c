@@ -90,9 +90,11 @@ static bool is_same_file(const char *a, const char *b)
 }
 
 /* The data file lies where its name is looked up later: beside the image. */
-static int find_data(const char *path, struct resolved *r, struct qi_error *e)
+static int find_data(const char *path, const struct qi_create *c,
+		     struct resolved *r, struct qi_error *e)
 {
 	QI_AUTOFREE char *dir = qi_path_folder(path);
+	struct stat st;
 
 	r->data_name = qi_options_get(r->options, "data_file");
 	if (!r->data_name)
@@ -105,6 +107,10 @@ static int find_data(const char *path, struct resolved *r, struct qi_error *e)
 	if (is_same_file(path, r->data_path))
 		return qi_fail(e, EINVAL, "'%s' cannot be its own data file",
 			       path);
+	if (!c->replace && !lstat(r->data_path, &st))
+		return qi_fail(e, EEXIST,
+			       "'%s' exists already; --force replaces it",
+			       r->data_path);
 	return 0;
 }
 
@@ -156,7 +162,7 @@ static int take_options(const char *path, const struct qi_create *c,
 					  &r->size, e);
 	if (!ret)
 		ret = take_hints(r, e);
-	return ret ? ret : find_data(path, r, e);
+	return ret ? ret : find_data(path, c, r, e);
 }
 
 static int resolve(const char *path, const struct qi_create *c,
@@ -249,25 +255,48 @@ int qi_image_finish(struct qi_image *img, struct qi_error *e)
 	return ret;
 }
 
-/*
- * The data file first: an image must not appear without its data. What
- * appeared alone is taken away again.
- */
-static int publish_files(struct qi_image *img, struct qi_error *e)
-{
-	QI_AUTOFREE char *data = NULL;
-	bool is_new = img->data.mode == QI_TEMP_NEW;
-	int ret = 0;
+/* A file in the making, to be known again under its name. */
+struct identity {
+	char *path; /* malloc'd */
+	dev_t dev;
+	ino_t ino;
+};
 
-	if (img->data.file) {
-		data = strdup(img->data.target);
-		ret = data ? qi_temp_publish(&img->data, e) : qi_no_memory(e);
-	}
-	if (ret)
-		return ret;
-	ret = qi_temp_publish(&img->temp, e);
-	if (ret && data && is_new)
-		qi_unlink(data, NULL);
+static int identity_of(struct identity *id, const struct qi_temp *t,
+		       struct qi_error *e)
+{
+	*id = (struct identity){ strdup(t->target), t->file->dev,
+				 t->file->ino };
+	return id->path ? 0 : qi_no_memory(e);
+}
+
+static bool has_appeared(const struct identity *id)
+{
+	struct stat st;
+
+	return !stat(id->path, &st) && st.st_dev == id->dev &&
+	       st.st_ino == id->ino;
+}
+
+/*
+ * The data file first: an image must not appear without its data. When the
+ * image does not follow, the data file is taken away again.
+ */
+static int publish_both(struct qi_image *img, struct qi_error *e)
+{
+	struct identity image = { 0 }, data = { 0 };
+	int ret = identity_of(&image, &img->temp, e);
+
+	if (!ret)
+		ret = identity_of(&data, &img->data, e);
+	if (!ret)
+		ret = qi_temp_publish(&img->data, e);
+	if (!ret)
+		ret = qi_temp_publish(&img->temp, e);
+	if (ret && data.path && has_appeared(&data) && !has_appeared(&image))
+		qi_unlink(data.path, NULL);
+	free(image.path);
+	free(data.path);
 	return ret;
 }
 
@@ -276,7 +305,8 @@ int qi_image_publish(struct qi_image *img, struct qi_error *e)
 	int ret = img->writer ? qi_image_finish(img, e) : 0;
 
 	if (!ret)
-		ret = publish_files(img, e);
+		ret = img->data.file ? publish_both(img, e) :
+				       qi_temp_publish(&img->temp, e);
 	qi_image_discard(img);
 	return ret;
 }

@@ -197,7 +197,7 @@ static int print_format_options(const char *format)
 		QI_AUTO_TEXT char *left =
 			qi_xprintf("%s=<%s>", o->name, o->arg);
 
-		printf("  %-23s- %s\n", left, o->help);
+		printf("  %-22s - %s\n", left, o->help);
 	}
 	return QI_EXIT_OK;
 }

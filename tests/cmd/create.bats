@@ -65,6 +65,8 @@ END
   [ "$(qemu-img info --output json c.qcow2 | jq '."virtual-size"')" = 3145728 ]
   refuses 1 create -f qcow2 d.qcow2 : "the size of 'd.qcow2' is not given"
   refuses 1 create -f qcow2 d.qcow2 7E : "too large"
+  refuses 1 create -f qcow2 -o size=3M d.qcow2 3M : "'d.qcow2'" "twice"
+  refuses 1 create -o size=3M d.raw 3M : "'d.raw'" "twice"
 }
 
 @test "-b, -F: an overlay, its size that of what is below" {
@@ -86,6 +88,7 @@ END
   refuses 1 create -f qcow2 -b base.qcow2 -F qcow2 deep/e.qcow2 : \
     "cannot use the backing file" "'deep/base.qcow2'"
   refuses 1 create -f raw -b base.qcow2 -F qcow2 e.raw : "backing"
+  refuses 1 create -f raw -F qcow2 e.raw 1M : "backing"
 }
 
 @test "-u: the backing file is not looked at" {
@@ -104,6 +107,12 @@ END
   expect_code 0 "$QIMG" create -o help
   says "size=<size>"
   [[ $output != *cluster* ]]
+  # All that qemu-img has, by the same names.
+  local f
+  for f in qcow2 raw; do
+    diff <(qemu-img create -f "$f" -o help x | grep -o '^  [^=]*') \
+      <(qimg create -f "$f" -o help | grep -o '^  [^=]*')
+  done
   expect_code 0 "$QIMG" create -f qcow2 -o 'compat=1.1,?'
   says "cluster_size=<size>"
   refuses 1 create -f nothing -o help : "unknown format 'nothing'"
@@ -186,7 +195,7 @@ END
 }
 
 @test "no space" {
-  small_disk 100k
+  small_disk 16k
   refuses 1 create -f qcow2 small/a.qcow2 1M : "'small/a.qcow2'" \
     "No space left on device"
 }
