@@ -66,6 +66,7 @@ static int take_facts(struct qi_file *f, struct qi_error *e)
 			return qi_fail(e, errno, "cannot size '%s': %s",
 				       f->name, strerror(errno));
 		f->size = size;
+		f->is_device = true;
 		return 0;
 	}
 	return qi_fail(e, EINVAL, "cannot open '%s': it is a %s, not a file",

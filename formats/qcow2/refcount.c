@@ -404,6 +404,10 @@ static int alloc_run(struct qcow2 *q, uint64_t least, uint64_t *count,
 	*host_off = (cluster - *count) * q->cluster_size;
 	if (*host_off > QCOW2_OFFSET_MASK)
 		return qi_fail(e, EFBIG, "'%s' is too large", q->file->path);
+	if (q->file->is_device &&
+	    !qi_fits(*host_off, *count * q->cluster_size, q->file->size))
+		return qi_fail(e, ENOSPC, "the image on '%s' fills the device",
+			       q->file->path);
 	ret = take(q, cluster - *count, *count, e);
 	if (!ret && *count)
 		r->hint = first == cluster - *count ? cluster : first;

@@ -54,6 +54,52 @@ same_json() {
      "deep/../base.qcow2"]'
 }
 
+@test "internal snapshots, data files, backing files of all kinds" {
+  qemu-img create -q -f qcow2 a.qcow2 2M
+  write a.qcow2 'write -P 1 0 100k'
+  qemu-img snapshot -c one a.qcow2
+  qemu-img snapshot -c 'a long name, with spaces' a.qcow2
+  qemu-img create -q -f qcow2 -o data_file=d.raw,data_file_raw=on d.qcow2 1M
+  for f in a.qcow2 d.qcow2; do
+    same_text "$f"
+    same_json "$f"
+  done
+  for name in "file:$PWD/a.qcow2" "file:a.qcow2" "./a.qcow2" \
+    "json:{\"driver\":\"qcow2\",\"file.filename\":\"$PWD/a.qcow2\"}"; do
+    qemu-img create -q -u -f qcow2 -b "$name" -F qcow2 top.qcow2 2M
+    same_text top.qcow2
+    same_json top.qcow2
+    same_text --backing-chain top.qcow2
+  done
+}
+
+@test "damage that hides only a part is a warning" {
+  qemu-img create -q -f qcow2 a.qcow2 1M
+  qemu-img bitmap --add a.qcow2 one
+  qemu-img snapshot -c one a.qcow2
+  cp a.qcow2 b.qcow2
+  # The table of snapshots, then the directory of bitmaps, become garbage.
+  perl -e '
+    open my $f, "+<:raw", "a.qcow2" or die;
+    seek $f, 64, 0;
+    read $f, my $at, 8;
+    seek $f, unpack("Q>", $at), 0;
+    print $f "\377" x 64;
+    open $f, "+<:raw", "b.qcow2" or die;
+    read $f, my $head, 4096;
+    my $dir = index $head, pack "L>2", 0x23852875, 24;
+    seek $f, unpack("Q>", substr $head, $dir + 24, 8), 0;
+    print $f "\377" x 64;'
+  expect_code 0 "$QIMG" info a.qcow2
+  [[ $stderr == "qimg: warning: 'a.qcow2' is damaged: "*snapshot* ]]
+  says "file format: qcow2" "name: one"
+  expect_code 0 "$QIMG" info --output json b.qcow2
+  [[ $stderr == "qimg: warning: the bitmaps of 'b.qcow2'"*damaged* ]]
+  json '.qimg["bitmaps-problem"] | contains("damaged")'
+  json '.snapshots | length == 1'
+  expect_code 0 "$QIMG" map b.qcow2
+}
+
 @test "-f: the format is taken, not found" {
   mkimage a.qcow2 1M 1
   same_text -f raw a.qcow2

@@ -211,6 +211,99 @@ same_check_counts() {
     <(jq -c '[.corruptions, .leaks]' <<<"$output")
 }
 
+@test "entries that the version or the kind of table does not have" {
+  # Zero clusters in version 2.
+  qemu-img create -q -f qcow2 -o compat=0.10 bad.qcow2 4M
+  scribble bad.qcow2
+  poke_be bad.qcow2 "$(L1=$(be bad.qcow2 $L1_OFFSET 8) &&
+    be bad.qcow2 "$L1" 8) & 0x00ffffffffffff00" 8 1
+  run ! qemu-io -f qcow2 -r -c 'read 0 64k' bad.qcow2
+  one_line 1 map bad.qcow2
+  [[ $stderr == *'version 2'* ]]
+  one_line 1 convert -O raw bad.qcow2 out
+  # Subclusters that are allocated in no cluster, and both ways in one.
+  local l2 bits
+  for bits in '0 1' "$((1 << 63 | 5 << 16)) $((1 << 32 | 1))"; do
+    qemu-img create -q -f qcow2 -o extended_l2=on bad.qcow2 4M
+    qemu-io -f qcow2 -c 'write 0 64k' bad.qcow2 >/dev/null
+    l2=$(($(be bad.qcow2 "$(be bad.qcow2 $L1_OFFSET 8)" 8) &
+      0x00ffffffffffff00))
+    poke_be bad.qcow2 "$l2" 8 "${bits% *}"
+    poke_be bad.qcow2 "$l2 + 8" 8 "${bits#* }"
+    run ! qemu-io -f qcow2 -r -c 'read 0 64k' bad.qcow2
+    one_line 1 map bad.qcow2
+    [[ $stderr == *'is damaged'* ]]
+    one_line 1 convert -O raw bad.qcow2 out
+  done
+  [ ! -e out ]
+}
+
+@test "a way of compression that is not known" {
+  bad_field 104 1 2 1 'compression type 2'
+  bad_field 104 1 1 4 'feature bit'
+  poke_be good.qcow2 $INCOMPATIBLE 8 8
+  bad_field 104 1 0 4 'feature bit'
+}
+
+@test "65535 bitmaps and 65536 snapshots are listed in time" {
+  local args
+  cp good.qcow2 bad.qcow2
+  perl -e '
+    open my $f, "+<:raw", "bad.qcow2" or die;
+    read $f, my $head, 4096;
+    my $at = ((-s $f) + 65535) & ~65535;
+    my ($dir, $table) = ("", "");
+    for my $i (1 .. 65535) {
+      # Long names that are alike, some of them twice.
+      my $name = "x" x 60 . ($i & ~1);
+      $dir .= pack("Q> L> L> C C n L>", $at, 0, 1, 1, 16, length $name, 0);
+      $dir .= $name . "\0" x (-(24 + length $name) % 8);
+    }
+    for my $i (0 .. 65535) {
+      $table .= pack("Q> L> n n x20 L>", 196608, 1, 5, 5, 0);
+      $table .= sprintf "%05d%05d", $i, $i;
+      $table .= "\0" x (-length($table) % 8);
+    }
+    seek $f, $at, 0;
+    print $f $dir, $table;
+    my $len = unpack "x100 L>", $head;
+    seek $f, $len, 0;
+    print $f pack("L>4 Q>2", 0x23852875, 24, 65535, 0, length $dir, $at),
+      substr $head, $len, 2000;
+    my $snapshots = $at + length $dir;
+    die if $snapshots % 8;
+    seek $f, 88, 0;
+    print $f pack "Q>", 1;
+    # The table must be aligned to clusters.
+    my $aligned = ($snapshots + length($table) + 65535) & ~65535;
+    seek $f, $aligned, 0;
+    print $f $table;
+    seek $f, 60, 0;
+    print $f pack "L> Q>", 65536, $aligned;'
+  for args in 'info bad.qcow2' 'info --output json bad.qcow2' \
+    'map bad.qcow2' 'snapshot -l bad.qcow2' 'bitmap list --node bad.qcow2'; do
+    echo "$args"
+    # Time of the processor, because others may need it, too.
+    # shellcheck disable=SC2016,SC2086 # in there; it is several words
+    expect_code 0 bash -c 'ulimit -t 2 && exec "$@"' - "$QIMG" $args
+  done
+  # Names in a table of more than 64 MiB are not taken into memory.
+  poke_be bad.qcow2 $SNAPSHOTS_OFFSET 8 $((1 << 28))
+  perl -e '
+    open my $f, "+<:raw", "bad.qcow2" or die;
+    my $at = 1 << 28;
+    for (1 .. 2000) {
+      seek $f, $at, 0;
+      print $f pack "Q> L> n n x20 L>", 196608, 1, 65535, 65535, 0;
+      $at += (40 + 2 * 65535 + 7) & ~7;
+    }
+    truncate $f, $at + 65536;'
+  one_line 1 snapshot -l bad.qcow2
+  [[ $stderr == *'more than'* ]]
+  expect_code 0 timeout -s KILL 2 "$QIMG" info bad.qcow2
+  [[ $stderr == *'warning: '*'more than'* ]]
+}
+
 @test "loops in chains" {
   local name
   rebase() {

@@ -95,6 +95,181 @@ load common
   expect_code 0 qimg check -q a.qcow2
 }
 
+@test "headers: longer ones, with extensions that nobody knows" {
+  local args
+  qemu-img create -q -f qcow2 base.qcow2 4M
+  scribble base.qcow2
+  qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 good.qcow2 5M
+  # Up to 4 KiB they are rewritten with all that is in them.
+  for args in 0 8 24 '0 12345678 100' '16 12345678 1 11111111 0 22222222 7' \
+    '400 12345678 2000'; do
+    echo "$args"
+    cp good.qcow2 a.qcow2
+    # shellcheck disable=SC2086 # it is several words
+    stretch_header a.qcow2 $args
+    same a.qcow2
+    diff <(qimg info a.qcow2) \
+      <(qemu-img info a.qcow2 | sed '/^Child node/,/^$/d')
+    head -c 4096 a.qcow2 | tr -cd FZ >unknown.before
+    qimg bitmap add -q --node a.qcow2 b
+    qimg snapshot -c one a.qcow2
+    oracle_check a.qcow2
+    same_content a.qcow2
+    [ "$(qemu-img info --output=json a.qcow2 |
+      jq -r '."backing-filename" + " " + .snapshots[0].name')" = \
+      "base.qcow2 one" ]
+    head -c 4096 a.qcow2 | tr -cd FZ | cmp - unknown.before
+  done
+}
+
+@test "headers of more than 4 KiB are read, but not written" {
+  local args
+  qemu-img create -q -f qcow2 base.qcow2 4M
+  scribble base.qcow2
+  qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 good.qcow2 5M
+  for args in '0 12345678 4096' '40000' '16 12345678 30000 11111111 30000' \
+    '0 12345678 64700'; do
+    echo "$args"
+    cp good.qcow2 a.qcow2
+    # shellcheck disable=SC2086 # it is several words
+    stretch_header a.qcow2 $args
+    same a.qcow2
+    [ "$(qimg info --output json a.qcow2 | jq -r '."backing-filename"')" = \
+      base.qcow2 ]
+    cp a.qcow2 copy.qcow2
+    one_line 1 bitmap add --node a.qcow2 b
+    [[ $stderr == *"its header has "*" bytes"* ]]
+    one_line 1 snapshot -c one a.qcow2
+    cmp a.qcow2 copy.qcow2
+  done
+}
+
+@test "a header of 104 bytes, as older versions wrote it" {
+  qemu-img create -q -f qcow2 a.qcow2 4M
+  scribble a.qcow2
+  # The 8 bytes of the later fields become an extension without data.
+  [ "$(be a.qcow2 100 4)" = 112 ]
+  poke_be a.qcow2 100 4 104
+  poke_be a.qcow2 104 8 $((0x12345678 << 32))
+  same a.qcow2
+  qimg bitmap add -q --node a.qcow2 b
+  [ "$(be a.qcow2 100 4)" = 104 ]
+  oracle_check a.qcow2
+  same a.qcow2
+}
+
+@test "feature bits: compatible ones stay, autoclear ones go with a write" {
+  local compatible=80 autoclear=88
+  qemu-img create -q -f qcow2 good.qcow2 4M
+  scribble good.qcow2
+  poke_be good.qcow2 $compatible 8 $((1 << 40 | 1))
+  poke_be good.qcow2 $autoclear 8 $((1 << 50))
+  cp good.qcow2 a.qcow2
+  same a.qcow2
+  expect_code 0 qimg info a.qcow2
+  cmp good.qcow2 a.qcow2
+  qimg bitmap add -q --node a.qcow2 b
+  [ "$(be a.qcow2 $autoclear 8)" = 1 ]
+  [ "$(be a.qcow2 $compatible 8)" = $((1 << 40 | 1)) ]
+  cp good.qcow2 a.qcow2
+  qimg snapshot -c one a.qcow2
+  [ "$(be a.qcow2 $autoclear 8)" = 0 ]
+  # Guest data is a write, too.
+  cp good.qcow2 a.qcow2
+  qemu-img create -q -f qcow2 -b a.qcow2 -F qcow2 top.qcow2
+  qemu-io -f qcow2 -c 'write -P 9 0 64k' top.qcow2 >/dev/null
+  ln -s top.qcow2 drive
+  qimg commit -q --drive drive
+  [ "$(be a.qcow2 $autoclear 8)" = 0 ]
+  [ "$(be a.qcow2 $compatible 8)" = $((1 << 40 | 1)) ]
+}
+
+@test "dirty and corrupt images are read, and say so" {
+  local bit
+  qemu-img create -q -f qcow2 -o lazy_refcounts=on good.qcow2 4M
+  scribble good.qcow2
+  for bit in 1 2; do
+    cp good.qcow2 a.qcow2
+    poke_be a.qcow2 72 8 $bit
+    diff <(qimg info a.qcow2) \
+      <(qemu-img info a.qcow2 | sed '/^Child node/,/^$/d')
+    diff <(qimg info --output json a.qcow2 | jq -S 'del(.qimg)') \
+      <(qemu-img info --output json a.qcow2 |
+        jq -S 'del(.. | .children? // empty)')
+    same_content a.qcow2
+    same_map a.qcow2
+    one_line 4 bitmap add --node a.qcow2 b
+  done
+}
+
+@test "an L1 table that is longer than the disk needs" {
+  qemu-img create -q -f qcow2 a.qcow2 1G
+  scribble a.qcow2
+  qemu-img resize -q --shrink a.qcow2 4M
+  poke_be a.qcow2 36 4 8192
+  same_content a.qcow2
+  same_map a.qcow2
+}
+
+@test "data files: beside the image, and where QEMU looks for them" {
+  local o
+  mkdir sub
+  for o in data_file=sub/data.raw data_file=sub/data.raw,data_file_raw=on \
+    data_file=file:sub/data.raw,extended_l2=on; do
+    echo "$o"
+    rm -f sub/*
+    qemu-img create -q -f qcow2 -o "$o" sub/a.qcow2 4M
+    scribble sub/a.qcow2
+    same sub/a.qcow2
+    diff <(qimg info sub/a.qcow2) \
+      <(qemu-img info sub/a.qcow2 | sed '/^Child node/,/^$/d')
+  done
+  # In the folder of the image.
+  (cd sub && qemu-img create -q -f qcow2 -o data_file=b.raw b.qcow2 4M &&
+    scribble b.qcow2 && qimg convert -O raw b.qcow2 content.raw)
+  expect_code 0 qimg convert -q -O raw sub/b.qcow2 b.out
+  cmp b.out sub/content.raw
+  # One in each folder: nobody can know.
+  truncate -s 4M b.raw
+  one_line 1 map sub/b.qcow2
+  [[ $stderr == *"'sub/b.raw' and 'b.raw' could both be meant"* ]]
+  (cd sub && same b.qcow2)
+  rm b.raw sub/b.raw
+  one_line 1 map sub/b.qcow2
+  [[ $stderr == *"'sub/b.raw'"* ]]
+  expect_code 0 qimg info sub/b.qcow2
+}
+
+@test "snapshot tables: extra data of all lengths" {
+  local extra
+  for extra in 0 8 16 24 32 1000 1024; do
+    echo "$extra bytes"
+    qemu-img create -q -f qcow2 a.qcow2 1M
+    perl -e '
+      my ($file, $extra) = @ARGV;
+      open my $f, "+<:raw", $file or die;
+      my $at = ((-s $f) + 65535) & ~65535;
+      my $table = "";
+      for my $i (1 .. 3) {
+        my $more = substr pack("Q>3", $i << 33, 1 << 20, 77) . "Z" x $extra,
+          0, $extra;
+        $table .= pack("Q> L> n n L> L> Q> L> L>", 196608, 1, 1, 4, 1e9 + $i,
+          6e8, 3723 * 1e9 + 4e6, 5 << $i, $extra) . "$more${i}snap";
+        $table .= "\0" x (-length($table) % 8);
+      }
+      seek $f, $at, 0;
+      print $f $table;
+      seek $f, 60, 0;
+      print $f pack "L> Q>", 3, $at;
+    ' a.qcow2 $extra
+    diff <(qimg info a.qcow2 2>&1) \
+      <(qemu-img info a.qcow2 2>&1 | sed '/^Child node/,/^$/d')
+    diff <(qimg snapshot -l a.qcow2) <(qemu-img snapshot -l a.qcow2)
+    diff <(qimg info --output json a.qcow2 | jq -S .snapshots) \
+      <(qemu-img info --output json a.qcow2 | jq -S .snapshots)
+  done
+}
+
 @test "disks of no size, of a sector, of 63 terabytes" {
   local size
   for size in 0 512 1536 65536 66048 63T; do
