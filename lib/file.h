@@ -38,7 +38,7 @@ const struct qi_file_layer *qi_fault_layer(const struct qi_file_layer *below);
 struct qi_file {
 	int fd;
 	bool writable;
-	bool is_device; /* its size is what it is */
+	bool is_device;	       /* its size is what it is */
 	_Atomic uint64_t size; /* at open; kept by our own writes */
 	dev_t dev;
 	ino_t ino;

@@ -122,8 +122,8 @@ int qi_name_parse(struct qi_name *out, const char *name, struct qi_error *e)
 			qi_name_clear(out);
 		return ret;
 	}
-	if (n && (!strncmp(name, "file:", 5) ||
-		  !strncmp(name, "host_device:", 12)))
+	if (n &&
+	    (!strncmp(name, "file:", 5) || !strncmp(name, "host_device:", 12)))
 		name += n + 1;
 	else if (n && name[n + 1] == '/' && name[n + 2] == '/')
 		return qi_fail(e, ENOTSUP,
