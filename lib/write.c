@@ -297,7 +297,7 @@ static int check_one(const struct work *k, const struct qi_write *x,
 			       k->n->path, (unsigned long long)x->len,
 			       (unsigned long long)x->off,
 			       (unsigned long long)size);
-	if (x->type != QI_WRITE_COMPRESSED)
+	if (x->type != QI_WRITE_COMPRESSED || !x->len)
 		return 0;
 	if (!k->w->ops->place_packed)
 		return qi_fail(e, ENOTSUP,

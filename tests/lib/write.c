@@ -1,0 +1,600 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * write.c - images of all kinds written in place, compared with a plain array
+ *
+ * Random lists of writes go into an image; what qimg and QEMU read must be
+ * what an array has that got the same. QEMU must find the image clean, and a
+ * bitmap must have each written range and no more. Then one list of each kind
+ * of write is ended at each of its calls: every sector is old or new.
+ *
+ * QIMG_SEED chooses other writes, QIMG_WRITE_STEPS how many.
+ */
+#include "lib/qimg.h"
+
+#include "lib/bytes.h"
+#include "tests/lib/random.h"
+#include "tests/lib/run.h"
+#include "tests/lib/tap.h"
+
+#define MAX_SIZE (6u << 20)
+#define MAX_WRITES 5
+#define GRAIN 4096u
+
+struct kind {
+	const char *options;
+	uint32_t cluster;
+	bool is_v2, is_raw, has_data, has_raw_data, has_backing, no_snapshots;
+};
+
+/* The image is img, in this folder. */
+static struct {
+	struct kind kind;
+	struct random rnd;
+	uint64_t size;
+	uint8_t guest[MAX_SIZE], saved[MAX_SIZE], old[MAX_SIZE];
+	bool dirty[MAX_SIZE / GRAIN];
+	struct qi_graph *graph;
+	struct qi_node *node;
+	bool failed;
+} t;
+
+static uint8_t buf[MAX_SIZE];
+
+static void complain(const char *what, const char *why)
+{
+	printf("# %s: %s\n", what, why);
+	t.failed = true;
+}
+
+static uint64_t below(uint64_t n)
+{
+	return random_below(&t.rnd, n);
+}
+
+static void copy_file(const char *from, const char *to)
+{
+	if (run("cp", from, to))
+		die(to);
+}
+
+/* --------------------------------------------------------------- opening */
+
+static void close_image(void)
+{
+	qi_graph_free(t.graph);
+	t.graph = NULL;
+}
+
+static bool open_image(void)
+{
+	const struct qi_open how = { .format = t.kind.is_raw ? "raw" : "qcow2",
+				     .access = QI_ACCESS_WRITE };
+	struct qi_error e = { "" };
+
+	if (t.graph)
+		return true;
+	if (qi_graph_new(&t.graph) ||
+	    qi_graph_add(t.graph, "img", &how, &t.node, &e) ||
+	    qi_graph_lock(t.graph, 0, &e)) {
+		complain("cannot open it", e.text);
+		close_image();
+		return false;
+	}
+	return true;
+}
+
+/* Bytes in runs of many lengths, with holes; the seed says which. */
+static void make_backing(uint64_t size)
+{
+	FILE *f = fopen("base.raw", "wb");
+
+	if (!f)
+		die("base.raw");
+	memset(buf, 0, sizeof(buf));
+	for (uint64_t off = 0; off < size;) {
+		uint64_t len = qi_min(1 + below(40000), size - off);
+
+		if (below(3))
+			memset(buf + off, 1 + (int)below(255), len);
+		off += len;
+	}
+	if (fwrite(buf, 1, size, f) != size || fclose(f))
+		die("base.raw");
+	memcpy(t.guest, buf, qi_min(size, t.size));
+}
+
+static void make_image(uint64_t backing)
+{
+	char size[24];
+
+	close_image();
+	t.failed = false;
+	t.size = qi_max(1 << 20, 5ull * t.kind.cluster / 2) + 1536;
+	memset(t.guest, 0, sizeof(t.guest));
+	memset(t.dirty, 0, sizeof(t.dirty));
+	run("rm", "-f", "img", "data", "base.raw");
+	snprintf(size, sizeof(size), "%llu", (unsigned long long)t.size);
+	t.kind.has_backing = backing != 0;
+	if (backing)
+		make_backing(backing);
+	if (t.kind.is_raw)
+		run("truncate", "-s", size, "img");
+	else if (backing)
+		run("qemu-img", "create", "-q", "-f", "qcow2", "-o",
+		    t.kind.options, "-b", "base.raw", "-F", "raw", "img", size);
+	else
+		run("qemu-img", "create", "-q", "-f", "qcow2", "-o",
+		    t.kind.options, "img", size);
+	if (t.kind.is_raw || t.kind.is_v2)
+		return;
+	run("qemu-img", "bitmap", "--add", "-g", "4096", "img", "on");
+	run("qemu-img", "bitmap", "--add", "--disable", "img", "off");
+}
+
+/* ---------------------------------------------------------------- writes */
+
+/* Random bytes, or one that repeats; the seed says which. */
+static uint8_t *make_data(uint64_t len)
+{
+	uint8_t *data = malloc(len + 1);
+	bool noise = !below(3);
+
+	if (!data)
+		die("malloc");
+	memset(data, (int)below(9) * 25, len);
+	if (noise)
+		random_fill(&t.rnd, data, len);
+	return data;
+}
+
+static struct qi_write make_write(uint64_t from, uint64_t to)
+{
+	static const uint32_t grains[] = { 1, 512, 4096 };
+	uint32_t grain = below(3) ? grains[below(3)] : t.kind.cluster;
+	struct qi_write x = { .type = (enum qi_write_type)below(5) };
+	uint64_t longest = 1 + below(3) * below(6 * t.kind.cluster);
+
+	if (x.type == QI_WRITE_COMPRESSED && (t.kind.is_raw || t.kind.has_data))
+		x.type = QI_WRITE_DATA;
+	if (x.type == QI_WRITE_COMPRESSED)
+		grain = t.kind.cluster;
+	x.off = qi_min(qi_round_up(from + below(to - from), grain), to);
+	x.len = qi_round_up(1 + below(longest), grain);
+	/* Whole clusters end where the disk does, or before. */
+	if (x.off + x.len > to)
+		x.len = to == t.size ? to - x.off :
+				       qi_round_down(to - x.off, grain);
+	if (x.type == QI_WRITE_DATA || x.type == QI_WRITE_COMPRESSED)
+		x.data = make_data(x.len);
+	return x;
+}
+
+static void free_writes(struct qi_write *all, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		free((void *)(uintptr_t)all[i].data);
+}
+
+static void apply(const struct qi_write *x)
+{
+	uint64_t unit = t.kind.is_raw ? 512 : t.kind.cluster;
+	uint64_t from = x->off, to = x->off + x->len;
+
+	if (x->type == QI_WRITE_DISCARD) {
+		from = qi_round_up(from, unit);
+		if (to < t.size)
+			to = qi_round_down(to, unit);
+		/* Version 2 can only show what is below: QEMU lets it be. */
+		if (t.kind.is_v2 && t.kind.has_backing)
+			to = from;
+	}
+	if (x->data)
+		memcpy(t.guest + from, x->data, to - from);
+	else if (from < to)
+		memset(t.guest + from, 0, to - from);
+	for (uint64_t i = x->off / GRAIN;
+	     x->len && i <= (x->off + x->len - 1) / GRAIN; i++)
+		t.dirty[i] = true;
+}
+
+static void say(const struct qi_write *x)
+{
+	static const char *const names[] = { "data", "compressed", "zero",
+					     "unmap", "discard" };
+
+	printf("#   %s %llu %llu\n", names[x->type], (unsigned long long)x->off,
+	       (unsigned long long)x->len);
+}
+
+static void write_some(void)
+{
+	struct qi_write all[MAX_WRITES];
+	size_t count = 1 + below(MAX_WRITES);
+	struct qi_error e = { "" };
+
+	if (!open_image())
+		return;
+	for (size_t i = 0; i < count; i++) {
+		all[i] = make_write(0, t.size);
+		apply(&all[i]);
+	}
+	if (qi_node_write(t.node, all, count, &e))
+		complain("a write fails", e.text);
+	else if (qi_read(t.node, 0, t.size, buf, &e))
+		complain("a read fails", e.text);
+	else if (memcmp(buf, t.guest, t.size))
+		complain("a read", "it is not what was written");
+	for (size_t i = 0; t.failed && i < count; i++)
+		say(&all[i]);
+	free_writes(all, count);
+}
+
+/* ------------------------------------------------------------- comparing */
+
+/* The file starts with the disk; 0 bytes may be missing at its end. */
+static bool file_holds(const char *path, const uint8_t *disk)
+{
+	size_t len;
+	char *text = slurp(path, &len);
+	bool same = len <= t.size && !memcmp(text, disk, len) &&
+		    qi_is_zero(disk + len, t.size - len);
+
+	free(text);
+	return same;
+}
+
+static void compare_bitmaps(void)
+{
+	static bool found[MAX_SIZE / GRAIN];
+	struct qi_ranges *r;
+	struct qi_range x;
+	struct qi_error e = { "" };
+
+	if (t.kind.is_raw || t.kind.is_v2 || !open_image())
+		return;
+	memset(found, 0, sizeof(found));
+	if (qi_node_bitmap_ranges(t.node, "on", &r, &e)) {
+		complain("bitmap", e.text);
+		return;
+	}
+	while (qi_ranges_next(r, &x, &e) > 0)
+		for (uint64_t i = x.off / GRAIN; i * GRAIN < x.off + x.len; i++)
+			found[i] = true;
+	qi_ranges_free(r);
+	if (memcmp(found, t.dirty, sizeof(found)))
+		complain("bitmap", "it has not the ranges that were written");
+	if (qi_node_bitmap_ranges(t.node, "off", &r, &e) ||
+	    qi_ranges_next(r, &x, &e))
+		complain("bitmap", "a disabled one records");
+	else
+		qi_ranges_free(r);
+}
+
+/* How QEMU sees the image; *leaks: may there be some? */
+static void compare_by_qemu(bool leaks)
+{
+	const char *format = t.kind.is_raw ? "raw" : "qcow2";
+	int code = 0;
+
+	close_image();
+	if (!t.kind.is_raw)
+		code = run("qemu-img", "check", "-q", "-f", "qcow2", "img");
+	if (code && !(leaks && code == 3)) {
+		complain("qemu-img check", "it is not clean");
+		run("qemu-img", "check", "img");
+		fputs(slurp("out", NULL), stdout);
+	}
+	if (run("qemu-img", "convert", "-f", format, "-O", "raw", "img",
+		"got.raw"))
+		complain("qemu-img", "it cannot read it");
+}
+
+static void compare(void)
+{
+	compare_bitmaps();
+	compare_by_qemu(false);
+	if (!file_holds("got.raw", t.guest))
+		complain("qemu-img", "it reads something else");
+	if (t.kind.has_raw_data && !file_holds("data", t.guest))
+		complain("the data file", "it is not a copy of the disk");
+}
+
+static void take_snapshot(void)
+{
+	struct qi_error e = { "" };
+
+	if (!open_image())
+		return;
+	memcpy(t.saved, t.guest, t.size);
+	if (qi_internal_snapshot_edit(t.node, QI_INTERNAL_CREATE, "s", &e))
+		complain("snapshot", e.text);
+}
+
+static void check_snapshot(void)
+{
+	close_image();
+	if (run("qemu-img", "convert", "-l", "s", "-O", "raw", "img",
+		"got.raw") ||
+	    !file_holds("got.raw", t.saved))
+		complain("the snapshot", "it was changed");
+	if (run("qemu-img", "snapshot", "-d", "s", "img"))
+		complain("the snapshot", "it cannot be deleted");
+	compare_by_qemu(false);
+}
+
+/* ----------------------------------------------------------------- lives */
+
+static void live(uint64_t seed, uint64_t backing, unsigned steps)
+{
+	bool snapshot = !t.kind.is_raw && !t.kind.has_data &&
+			!t.kind.no_snapshots;
+	unsigned step;
+
+	t.rnd.state = seed * 0x9e3779b97f4a7c15ull | 1;
+	make_image(backing);
+	for (step = 0; step < steps && !t.failed; step++) {
+		write_some();
+		if (step % 6 == 5 && !t.failed)
+			compare();
+		if (step == steps / 2 && snapshot && !t.failed)
+			take_snapshot();
+	}
+	if (!t.failed)
+		compare();
+	if (snapshot && !t.failed)
+		check_snapshot();
+	close_image();
+	ok(!t.failed, "%s, %s backing file: %u steps, seed %llu",
+	   t.kind.options,
+	   !backing	    ? "no" :
+	   backing < t.size ? "shorter" :
+			      "longer",
+	   step, (unsigned long long)seed);
+}
+
+/* ------------------------------------------------------------------- ends */
+
+/* One write of each kind, each in a part of the disk of its own. */
+static void make_all(struct qi_write *all, uint64_t seed)
+{
+	uint64_t share;
+
+	t.rnd.state = seed | 1;
+	share = qi_round_down(t.size / MAX_WRITES, t.kind.cluster);
+	for (unsigned i = 0; i < MAX_WRITES; i++) {
+		uint64_t from = i * share;
+
+		do {
+			all[i] = make_write(from, i + 1 < MAX_WRITES ?
+							  from + share :
+							  t.size);
+			if (all[i].len && all[i].type == (enum qi_write_type)i)
+				break;
+			free_writes(&all[i], 1);
+		} while (t.kind.has_data || t.kind.is_raw ?
+				 i != QI_WRITE_COMPRESSED || !all[i].len :
+				 true);
+	}
+}
+
+/* The program under test for the ends: this one, run as a child. */
+static int child(char *const argv[])
+{
+	struct qi_write all[MAX_WRITES];
+	struct qi_error e = { "" };
+
+	t.size = strtoull(argv[2], NULL, 0);
+	t.kind.cluster = (uint32_t)strtoul(argv[3], NULL, 0);
+	make_all(all, strtoull(argv[4], NULL, 0));
+	if (!open_image() || qi_node_write(t.node, all, MAX_WRITES, &e)) {
+		fprintf(stderr, "%s\n", e.text);
+		return 1;
+	}
+	close_image();
+	free_writes(all, MAX_WRITES);
+	return 0;
+}
+
+static int run_child(const char *self, uint64_t seed)
+{
+	char size[24], cluster[24], number[24];
+
+	snprintf(size, sizeof(size), "%llu", (unsigned long long)t.size);
+	snprintf(cluster, sizeof(cluster), "%u", t.kind.cluster);
+	snprintf(number, sizeof(number), "%llu", (unsigned long long)seed);
+	return run(self, "child", size, cluster, number);
+}
+
+static void check_after_end(const char *what)
+{
+	static bool marked[MAX_SIZE / GRAIN];
+	struct qi_ranges *r = NULL;
+	struct qi_range x;
+	struct qi_error e = { "" };
+	size_t len;
+	char *got;
+
+	compare_by_qemu(true);
+	memset(marked, t.kind.is_v2, sizeof(marked));
+	if (!t.kind.is_v2 &&
+	    (!open_image() || qi_node_bitmap_ranges(t.node, "on", &r, &e)))
+		complain(what, "the bitmap is lost");
+	while (r && qi_ranges_next(r, &x, &e) > 0)
+		for (uint64_t i = x.off / GRAIN; i * GRAIN < x.off + x.len; i++)
+			marked[i] = true;
+	qi_ranges_free(r);
+	close_image();
+	got = slurp("got.raw", &len);
+	for (uint64_t off = 0; off < t.size && !t.failed; off += 512) {
+		uint64_t n = qi_min(512, t.size - off);
+		bool is_old = !memcmp(got + off, t.old + off, n);
+
+		if (len < t.size ||
+		    (!is_old && memcmp(got + off, t.guest + off, n)))
+			complain(what, "a sector is neither old nor new");
+		else if (!is_old && !marked[off / GRAIN])
+			complain(what, "what is new is not in the bitmap");
+	}
+	free(got);
+}
+
+static void end_at_each_call(const char *self, uint64_t seed, uint64_t backing)
+{
+	struct qi_write all[MAX_WRITES];
+	char fault[32];
+	unsigned n;
+
+	t.rnd.state = seed | 1;
+	make_image(backing);
+	for (unsigned i = 0; i < 3; i++)
+		write_some();
+	if (!t.kind.has_data)
+		take_snapshot();
+	write_some();
+	close_image();
+	memcpy(t.old, t.guest, t.size);
+	make_all(all, seed);
+	for (unsigned i = 0; i < MAX_WRITES; i++)
+		apply(&all[i]);
+	copy_file("img", "start");
+	if (t.kind.has_data)
+		copy_file("data", "start.data");
+	for (n = 1; n < 500 && !t.failed; n++) {
+		int code;
+
+		copy_file("start", "img");
+		if (t.kind.has_data)
+			copy_file("start.data", "data");
+		snprintf(fault, sizeof(fault), "change:%u:%s", n,
+			 n % 2 ? "kill" : "kill-after");
+		setenv("QIMG_FAULT", fault, 1);
+		code = run_child(self, seed);
+		unsetenv("QIMG_FAULT");
+		if (code == 0)
+			break;
+		if (code != 128 + 9)
+			complain(fault, "the child failed");
+		check_after_end(fault);
+		if (!t.failed && run_child(self, seed))
+			complain(fault, "it cannot be done again");
+		compare_by_qemu(true);
+		if (!t.failed && !file_holds("got.raw", t.guest))
+			complain(fault, "done again, it is something else");
+	}
+	for (unsigned i = 0; t.failed && i < MAX_WRITES; i++)
+		say(&all[i]);
+	free_writes(all, MAX_WRITES);
+	ok(!t.failed && n > 5 && n < 500,
+	   "%s: ended at each of %u calls, seed %llu", t.kind.options, n - 1,
+	   (unsigned long long)seed);
+}
+
+/* -------------------------------------------------------------- refusals */
+
+static bool refuses(const struct qi_write *x, const char *text)
+{
+	struct qi_error e = { "" };
+	int ret = qi_node_write(t.node, x, 1, &e);
+
+	if (ret >= 0 || !strstr(e.text, text))
+		printf("# %d: %s\n", ret, e.text);
+	return ret < 0 && strstr(e.text, text);
+}
+
+static void check_refusals(void)
+{
+	const struct qi_open alone = { .access = QI_ACCESS_WRITE,
+				       .no_backing = true };
+	struct qi_write x = { .type = QI_WRITE_ZERO, .off = 512, .len = 512 };
+	struct qi_error e;
+
+	t.kind = (struct kind){ "cluster_size=64k", 65536, 0, 0, 0, 0, 0, 0 };
+	make_image(1 << 20);
+	if (qi_graph_new(&t.graph) ||
+	    qi_graph_add(t.graph, "img", &alone, &t.node, &e))
+		die("img");
+	ok(refuses(&x, "not open for writing"), "a node that is not locked");
+	if (qi_graph_lock(t.graph, 0, &e))
+		die(e.text);
+	ok(refuses(&x, "without its backing file"),
+	   "a part of a cluster, above a backing file that is not open");
+	x = (struct qi_write){ .type = QI_WRITE_UNMAP, .len = 65536 };
+	ok(!qi_node_write(t.node, &x, 1, &e), "a whole cluster there");
+	x.off = t.size;
+	ok(refuses(&x, "not inside"), "a range past the end");
+	x = (struct qi_write){ QI_WRITE_COMPRESSED, 512, 65536, buf };
+	ok(refuses(&x, "whole clusters"), "a compressed part of a cluster");
+	close_image();
+}
+
+static const struct kind kinds[] = {
+	{ .options = "raw", .cluster = 4096, .is_raw = true },
+	{ .options = "cluster_size=512", .cluster = 512 },
+	{ .options = "cluster_size=4k,refcount_bits=8", .cluster = 4096 },
+	{ .options = "cluster_size=64k", .cluster = 65536 },
+	{ .options = "cluster_size=2M", .cluster = 2 << 20 },
+	{ .options = "compat=0.10", .cluster = 65536, .is_v2 = true },
+	{ .options = "compat=0.10,cluster_size=512",
+	  .cluster = 512,
+	  .is_v2 = true },
+	{ .options = "extended_l2=on,cluster_size=16k", .cluster = 16384 },
+	{ .options = "extended_l2=on,cluster_size=128k", .cluster = 131072 },
+	{ .options = "refcount_bits=1,cluster_size=8k",
+	  .cluster = 8192,
+	  .no_snapshots = true },
+	/* Packed clusters share until nothing more can. */
+	{ .options = "refcount_bits=2,cluster_size=1k",
+	  .cluster = 1024,
+	  .no_snapshots = true },
+	{ .options = "refcount_bits=4,cluster_size=2k",
+	  .cluster = 2048,
+	  .no_snapshots = true },
+	{ .options = "refcount_bits=32,compression_type=zstd",
+	  .cluster = 65536 },
+	{ .options = "refcount_bits=64,lazy_refcounts=on", .cluster = 65536 },
+	{ .options = "data_file=data", .cluster = 65536, .has_data = true },
+	{ .options = "data_file=data,extended_l2=on,cluster_size=16k",
+	  .cluster = 16384,
+	  .has_data = true },
+	{ .options = "data_file=data,data_file_raw=on,cluster_size=4k",
+	  .cluster = 4096,
+	  .has_data = true,
+	  .has_raw_data = true },
+	{ .options = "data_file=data,data_file_raw=on,extended_l2=on",
+	  .cluster = 65536,
+	  .has_data = true,
+	  .has_raw_data = true },
+};
+
+int main(int argc, char **argv)
+{
+	const char *text = getenv("QIMG_WRITE_STEPS");
+	unsigned steps = text ? (unsigned)strtoul(text, NULL, 0) : 24;
+	static char self[4096];
+	uint64_t seed;
+
+	if (argc == 5)
+		return child(argv);
+	if (readlink("/proc/self/exe", self, sizeof(self) - 1) < 0)
+		die("/proc/self/exe");
+	text = getenv("QIMG_SEED");
+	seed = text ? strtoull(text, NULL, 0) : 1967;
+	for (size_t i = 0; i < QI_ARRAY_SIZE(kinds); i++) {
+		t.kind = kinds[i];
+		live(seed++, 0, steps);
+		if (t.kind.is_raw || t.kind.has_raw_data)
+			continue;
+		live(seed++, 3 * MAX_SIZE / 4, steps);
+		live(seed++, 600 << 10, steps);
+	}
+	for (size_t i = 0; i < QI_ARRAY_SIZE(kinds); i++) {
+		t.kind = kinds[i];
+		/* Each write has a part of the disk for itself. */
+		if (!t.kind.is_raw && !t.kind.no_snapshots &&
+		    t.kind.cluster < 1 << 20)
+			end_at_each_call(self, seed++,
+					 t.kind.has_raw_data ? 0 : 600 << 10);
+	}
+	check_refusals();
+	return tap_done();
+}
