@@ -195,6 +195,9 @@ int qcow2_alloc_some(struct qcow2 *q, uint64_t *count, uint64_t *host_off,
 /* Room for len packed bytes, after the last ones if that can be. */
 int qcow2_alloc_bytes(struct qcow2 *q, size_t len, uint64_t *host_off,
 		      struct qi_error *e);
+/* -EFBIG when a cluster that is touched cannot be counted once more. */
+int qcow2_refcount_check(struct qcow2 *q, uint64_t host_off, uint64_t len,
+			 struct qi_error *e);
 /* Raise (1) or lower (-1) the refcount of each cluster that is touched. */
 int qcow2_refcount_add(struct qcow2 *q, uint64_t host_off, uint64_t len,
 		       int delta, struct qi_error *e);
@@ -296,8 +299,18 @@ int qcow2_snapshots_read(struct qcow2 *q, struct qcow2_snapshots *out,
 void qcow2_snapshots_free(struct qcow2_snapshots *s);
 extern const struct qi_snapshot_ops qcow2_snapshot_ops;
 
+/* ------------------------------------------------------------ dirty.c */
+
+/* Set or clear the dirty bit, for the next write of the header. */
+void qcow2_mark_dirty(struct qcow2 *q, bool dirty);
+/* The same and write the header; durable. Nothing in version 2. */
+int qcow2_write_dirty(struct qcow2 *q, bool dirty, struct qi_error *e);
+
 /* ------------------------------------------------------------ share.c */
 
+/* -EFBIG when a refcount that qcow2_share() would raise is at its maximum. */
+int qcow2_check_shareable(struct qcow2 *q, const be64 *l1, uint32_t entries,
+			  struct qi_error *e);
 /*
  * Raise or lower by one the refcount of all that an L1 table reaches: L2
  * tables, clusters, packed clusters. On failure what was done is undone.

@@ -477,6 +477,30 @@ static void note_free(struct qcow2 *q, uint64_t cluster)
 	r->hole_len = q->cluster_size;
 }
 
+static int at_maximum(struct qcow2 *q, struct qi_error *e)
+{
+	return qi_fail(e, EFBIG,
+		       "refcounts of %u bits are too small for this in '%s'",
+		       1u << q->h.refcount_order, q->file->path);
+}
+
+int qcow2_refcount_check(struct qcow2 *q, uint64_t host_off, uint64_t len,
+			 struct qi_error *e)
+{
+	uint64_t last = (host_off + len - 1) >> q->h.cluster_bits;
+	int ret = 0;
+
+	for (uint64_t i = host_off >> q->h.cluster_bits; i <= last && !ret;
+	     i++) {
+		uint64_t refcount;
+
+		ret = qcow2_refcount_get(q, i, &refcount, e);
+		if (!ret && refcount == q->refcounts->max)
+			ret = at_maximum(q, e);
+	}
+	return ret;
+}
+
 static int add_one(struct qcow2 *q, uint64_t cluster, int delta,
 		   struct qi_error *e)
 {
@@ -496,10 +520,7 @@ static int add_one(struct qcow2 *q, uint64_t cluster, int delta,
 				     "is 0",
 				     (unsigned long long)cluster);
 	if (delta > 0 && refcount == r->max)
-		return qi_fail(e, EFBIG,
-			       "refcounts of %u bits are too small for this "
-			       "in '%s'",
-			       1u << order, q->file->path);
+		return at_maximum(q, e);
 	ret = store(q, data, index, delta > 0 ? refcount + 1 : refcount - 1, e);
 	if (!ret && delta < 0 && refcount == 1)
 		note_free(q, cluster);

@@ -22,6 +22,14 @@ static int read_l2(struct qcow2 *q, be64 l1_entry, be64 *table, bool *exists,
 	return qi_file_read(q->file, off, q->cluster_size, table, e);
 }
 
+/* The refcounts of a range: raised, lowered, or (0) looked at. */
+static int count(struct qcow2 *q, uint64_t host, uint64_t len, int delta,
+		 struct qi_error *e)
+{
+	return delta ? qcow2_refcount_add(q, host, len, delta, e) :
+		       qcow2_refcount_check(q, host, len, e);
+}
+
 static int share_entry(struct qcow2 *q, uint64_t entry, int delta,
 		       struct qi_error *e)
 {
@@ -31,7 +39,7 @@ static int share_entry(struct qcow2 *q, uint64_t entry, int delta,
 		qcow2_packed_place(q, entry, &host, &len);
 	else if (!host || qcow2_has_data_file(q))
 		return 0;
-	return qcow2_refcount_add(q, host, len, delta, e);
+	return count(q, host, len, delta, e);
 }
 
 /* The first `limit` references; *done counts them. */
@@ -48,9 +56,8 @@ static int share(struct qcow2 *q, const be64 *l1, uint32_t entries, int delta,
 		int ret = read_l2(q, l1[i], table, &exists, e);
 
 		if (!ret && exists)
-			ret = qcow2_refcount_add(
-				q, be64_get(l1[i]) & QCOW2_OFFSET_MASK,
-				q->cluster_size, delta, e);
+			ret = count(q, be64_get(l1[i]) & QCOW2_OFFSET_MASK,
+				    q->cluster_size, delta, e);
 		if (ret)
 			return ret;
 		if (!exists)
@@ -66,6 +73,17 @@ static int share(struct qcow2 *q, const be64 *l1, uint32_t entries, int delta,
 		}
 	}
 	return 0;
+}
+
+int qcow2_check_shareable(struct qcow2 *q, const be64 *l1, uint32_t entries,
+			  struct qi_error *e)
+{
+	uint64_t done = 0;
+
+	/* Wide ones hold more than there can be; sharing looks again. */
+	if (q->h.refcount_order >= 4)
+		return 0;
+	return share(q, l1, entries, 0, UINT64_MAX, &done, e);
 }
 
 int qcow2_share(struct qcow2 *q, const be64 *l1, uint32_t entries, int delta,

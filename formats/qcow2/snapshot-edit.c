@@ -3,8 +3,11 @@
  * snapshot-edit.c - creating, applying and deleting internal snapshots
  *
  * Order of writes: new tables and raised refcounts; sync; one header write
- * switches; sync; then refcounts are lowered, and copied flags set again. An
- * end in between leaks clusters, or leaves flags that only cost a copy.
+ * switches; sync; then refcounts are lowered, and copied flags set again.
+ * While flags and refcounts disagree the image is marked dirty, so an end in
+ * between leaves it as it was, or with leaks, or to be repaired, which loses
+ * nothing. In version 2 there is no mark: then checks call such flags errors,
+ * but refcounts are too high at worst, so all that they cost is a copy.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -45,15 +48,21 @@ static int list(struct qi_node *n, struct qi_internal_snapshot **out,
 	return 0;
 }
 
-/* The table's bytes, with room for `more` after them. malloc'd. */
+/*
+ * The table's bytes, with room for `more` after them; malloc'd. The padding
+ * of the last entry need not be in the file.
+ */
 static int read_table(struct qcow2 *q, const struct qcow2_snapshots *all,
 		      size_t more, uint8_t **out, struct qi_error *e)
 {
+	ssize_t n;
+
 	*out = calloc(1, all->bytes + more + q->cluster_size);
 	if (!*out)
 		return qi_no_memory(e);
-	return qi_file_read(q->file, q->h.snapshots_offset, all->bytes, *out,
-			    e);
+	n = qi_file_read_some(q->file, q->h.snapshots_offset, all->bytes, *out,
+			      e);
+	return n < 0 ? (int)n : 0;
 }
 
 static int alloc_and_write(struct qcow2 *q, const void *data, uint64_t bytes,
@@ -76,13 +85,14 @@ static int alloc_and_write(struct qcow2 *q, const void *data, uint64_t bytes,
 
 /* A table that was switched in; the old one goes. */
 static int switch_table(struct qcow2 *q, uint64_t off, uint32_t count,
-			uint64_t old_bytes, struct qi_error *e)
+			uint64_t old_bytes, bool dirty, struct qi_error *e)
 {
 	uint64_t old = q->h.snapshots_offset;
 	int ret = qcow2_refcounts_write(q, e);
 
 	q->h.snapshots_offset = off;
 	q->h.snapshot_count = count;
+	qcow2_mark_dirty(q, dirty);
 	/* Bits of features that we do not know must go before a write. */
 	q->h.autoclear &= QCOW2_AUTOCLEAR_KNOWN;
 	if (!ret)
@@ -198,24 +208,40 @@ static int write_new(struct qcow2 *q, const struct qcow2_snapshots *all,
 	return alloc_and_write(q, table, len, off, e);
 }
 
+/* The end of an operation, or back to where it began. */
+static int settle_clean(struct qcow2 *q, struct qi_error *e)
+{
+	int ret = settle(q, e);
+
+	return ret ? ret : qcow2_write_dirty(q, false, e);
+}
+
 static int create_shared(struct qcow2 *q, const struct qcow2_snapshots *all,
 			 const char *name, struct qi_error *e)
 {
 	uint64_t off;
-	int ret = qcow2_share(q, q->l1, q->h.l1_size, 1, e);
+	int ret = qcow2_check_shareable(q, q->l1, q->h.l1_size, e);
 
+	if (!ret)
+		ret = qcow2_write_dirty(q, true, e);
 	if (ret)
 		return ret;
+	ret = qcow2_share(q, q->l1, q->h.l1_size, 1, e);
+	if (ret) {
+		settle_clean(q, NULL);
+		return ret;
+	}
 	/* Nothing is written in place any more from here on. */
 	ret = settle(q, e);
 	if (!ret)
 		ret = write_new(q, all, name, &off, e);
 	if (ret) {
 		if (!qcow2_share(q, q->l1, q->h.l1_size, -1, NULL))
-			settle(q, NULL);
+			settle_clean(q, NULL);
 		return ret;
 	}
-	return switch_table(q, off, (uint32_t)all->count + 1, all->bytes, e);
+	return switch_table(q, off, (uint32_t)all->count + 1, all->bytes, false,
+			    e);
 }
 
 static int create(struct qi_node *n, const char *name, struct qi_error *e)
@@ -266,14 +292,14 @@ static int remove_one(struct qi_node *n, size_t which, struct qi_error *e)
 	}
 	if (!ret)
 		ret = switch_table(q, off, (uint32_t)all.count - 1, all.bytes,
-				   e);
+				   true, e);
 	if (!ret)
 		ret = qcow2_share(q, l1, s->l1_size, -1, e);
 	if (!ret && s->l1_size)
 		ret = qcow2_free(q, s->l1_offset,
 				 (uint64_t)s->l1_size * sizeof(be64), e);
 	qcow2_snapshots_free(&all);
-	return ret ? ret : settle(q, e);
+	return ret ? ret : settle_clean(q, e);
 }
 
 /* ----------------------------------------------------------------- apply */
@@ -299,15 +325,13 @@ static int add_of_switch(void *arg, const struct qi_stored_bitmap *b,
 	return ret ? ret : 1;
 }
 
-/* Refcounts of what will be active, durable, and its flags right. */
-static int share_durably(struct qcow2 *q, be64 *l1, uint32_t entries,
-			 struct qi_error *e)
+/* Raised refcounts become durable, and the flags of what is in l1 right. */
+static int set_flags(struct qcow2 *q, be64 *l1, uint32_t entries,
+		     struct qi_error *e)
 {
 	bool changed;
-	int ret = qcow2_share(q, l1, entries, 1, e);
+	int ret = qcow2_refcounts_write(q, e);
 
-	if (!ret)
-		ret = qcow2_refcounts_write(q, e);
 	if (!ret)
 		ret = qi_file_sync(q->file, e);
 	return ret ? ret : qcow2_update_copied(q, l1, entries, &changed, e);
@@ -321,12 +345,9 @@ static int switch_l1(struct qcow2 *q, const struct qcow2_snapshot *s, be64 *l1,
 	struct qcow2_resize to = { .size = s->facts.disk_size,
 				   .l1_size = s->l1_size };
 	struct qi_marks m = { NULL, 0 };
-	int ret = share_durably(q, l1, s->l1_size, e);
+	int ret = alloc_and_write(q, l1, (uint64_t)s->l1_size * sizeof(be64),
+				  &to.l1_offset, e);
 
-	if (!ret)
-		ret = alloc_and_write(q, l1,
-				      (uint64_t)s->l1_size * sizeof(be64),
-				      &to.l1_offset, e);
 	if (!ret && qi_marks_make(&m, q->node, add_of_switch, &sw))
 		ret = qi_no_memory(e);
 	if (!ret)
@@ -354,9 +375,26 @@ static int apply_entry(struct qcow2 *q, const struct qcow2_snapshot *s,
 				     s->facts.name);
 	ret = qcow2_l1_read(q, s->l1_offset, s->l1_size, &l1, e);
 	if (!ret)
-		ret = switch_l1(q, s, l1, e);
+		ret = qcow2_check_shareable(q, l1, s->l1_size, e);
+	if (!ret)
+		ret = qcow2_write_dirty(q, true, e);
 	if (ret)
 		return ret;
+	ret = qcow2_share(q, l1, s->l1_size, 1, e);
+	if (ret) {
+		settle_clean(q, NULL);
+		return ret;
+	}
+	ret = set_flags(q, l1, s->l1_size, e);
+	if (!ret)
+		ret = switch_l1(q, s, l1, e);
+	if (ret) {
+		/* Is the switch in doubt, then the mark stays. */
+		if (q->h.l1_offset == old_off &&
+		    !qcow2_share(q, l1, s->l1_size, -1, NULL))
+			settle_clean(q, NULL);
+		return ret;
+	}
 	/* What was active is reachable by nothing but this copy now. */
 	old = q->l1;
 	q->l1 = NULL;
@@ -364,7 +402,7 @@ static int apply_entry(struct qcow2 *q, const struct qcow2_snapshot *s,
 	if (!ret && old_size)
 		ret = qcow2_free(q, old_off, (uint64_t)old_size * sizeof(be64),
 				 e);
-	return ret ? ret : settle(q, e);
+	return ret ? ret : settle_clean(q, e);
 }
 
 static int apply(struct qi_node *n, size_t which, struct qi_error *e)
