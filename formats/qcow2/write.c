@@ -144,7 +144,8 @@ void qcow2_edit_keep_data(struct editor *w, uint64_t off, uint64_t len)
 static int make_table(struct editor *w, uint64_t l1_index, struct qi_error *e)
 {
 	struct qcow2 *q = w->q;
-	uint64_t old = be64_get(q->l1[l1_index]) & QCOW2_OFFSET_MASK, new;
+	uint64_t old = be64_get(q->l1[l1_index]) & QCOW2_OFFSET_MASK;
+	uint64_t new = 0;
 	QI_AUTOFREE uint8_t *table = calloc(1, q->cluster_size);
 	size_t slice = qcow2_cache_slice_size(q->l2);
 	int ret = table ? 0 : qi_no_memory(e);

@@ -279,7 +279,7 @@ static void check_room(void)
 	ok(room_used() >= 1 << 20, "zeroes can keep their clusters");
 	write_range(QI_WRITE_UNMAP, 0, 1 << 20);
 	for (unsigned i = 0; i < 256; i++)
-		write_range(QI_WRITE_COMPRESSED, i * 4096, 4096);
+		write_range(QI_WRITE_COMPRESSED, i * 4096ull, 4096);
 	compare_by_qemu(false);
 	ok(!t.failed && file_size() == full, "nor does it grow otherwise");
 }

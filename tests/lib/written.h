@@ -147,7 +147,7 @@ static struct qi_write make_write(uint64_t from, uint64_t to)
 	static const uint32_t grains[] = { 1, 512, 4096 };
 	uint32_t grain = below(3) ? grains[below(3)] : t.kind.cluster;
 	struct qi_write x = { .type = (enum qi_write_type)below(5) };
-	uint64_t longest = 1 + below(3) * below(6 * t.kind.cluster);
+	uint64_t longest = 1 + below(3) * below(6ull * t.kind.cluster);
 
 	if (x.type == QI_WRITE_COMPRESSED && (t.kind.is_raw || t.kind.has_data))
 		x.type = QI_WRITE_DATA;
@@ -268,10 +268,11 @@ static void compare_bitmaps(void)
 		qi_ranges_free(r);
 }
 
-/* How QEMU sees the image; *leaks: may there be some? */
+/* How QEMU sees the image; leaks: may there be some? */
 static void compare_by_qemu(bool leaks)
 {
 	const char *format = t.kind.is_raw ? "raw" : "qcow2";
+	char *text;
 	int code = 0;
 
 	close_image();
@@ -280,7 +281,9 @@ static void compare_by_qemu(bool leaks)
 	if (code && !(leaks && code == 3)) {
 		complain("qemu-img check", "it is not clean");
 		run("qemu-img", "check", "img");
-		fputs(slurp("out", NULL), stdout);
+		text = slurp("out", NULL);
+		fputs(text, stdout);
+		free(text);
 	}
 	if (run("qemu-img", "convert", "-f", format, "-O", "raw", "img",
 		"got.raw"))
