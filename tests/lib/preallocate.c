@@ -7,8 +7,8 @@
 #include "lib/preallocate.h"
 #include "tests/lib/tap.h"
 
-#define UNIT 4096u
-#define RUN (16 * (uint64_t)UNIT)
+#define UNIT ((uint64_t)4096)
+#define RUN (16 * UNIT)
 
 /* Places units twice as far from the start as they are on the disk. */
 struct fake {
@@ -66,7 +66,7 @@ static uint64_t run(struct fake *f, bool can_reserve, uint64_t off,
 	struct qi_error e = { "" };
 	uint64_t zeroes = 0;
 
-	*f = (struct fake){ .w = { .ops = &fake_ops, .unit = UNIT },
+	*f = (struct fake){ .w = { .ops = &fake_ops, .unit = (uint32_t)UNIT },
 			    .first = QI_NO_OFFSET,
 			    .can_reserve = can_reserve };
 	memset(bytes, 0xff, sizeof(bytes));
