@@ -138,6 +138,9 @@ both() {
       refuses 1 create -f "$f" -o preallocation=$p small/a 64M : \
         "'small/a'" "No space left on device"
     done
+    # It does not even begin to write.
+    QIMG_FAULT=write:1:kill refuses 1 create -f "$f" -o preallocation=full \
+      small/a 64M : "No space left on device"
   done
   refuses 1 create -f qcow2 -o preallocation=falloc,data_file=d.raw small/a \
     64M : "No space left on device"
