@@ -34,7 +34,8 @@ struct qi_node {
 	bool opens_backing; /* false: the caller wants this node alone */
 	bool mark;	    /* for walks of the graph */
 	char *path, *backing_name, *backing_format; /* owned text of facts */
-	struct qi_node *next;			    /* in the graph */
+	char *data_name;      /* of an external data file, as the caller said */
+	struct qi_node *next; /* in the graph */
 };
 
 /* A bitmap as its directory entry has it; bits are read by the chunk. */

@@ -62,6 +62,7 @@ static void node_free(struct qi_node *n)
 	if (n->file)
 		qi_file_close(n->file, NULL);
 	free(n->path);
+	free(n->data_name);
 	free(n);
 }
 
@@ -154,8 +155,17 @@ static int node_open(struct qi_graph *g, const struct qi_name *name,
 	n->path = strdup(name->path);
 	ret = n->path ? qi_file_open(&n->file, name->path, false, e) :
 			qi_no_memory(e);
+	if (!ret && name->data) {
+		n->data_name = strdup(name->data);
+		if (!n->data_name)
+			ret = qi_no_memory(e);
+	}
 	if (!ret)
 		ret = choose_format(n, name->format, e);
+	if (!ret && n->data_name && !n->format->open_data)
+		ret = qi_fail(e, EINVAL,
+			      "'%s' is in %s format, which has no data files",
+			      n->path, n->format->name);
 	if (!ret)
 		ret = open_state(n, e);
 	if (ret) {

@@ -12,6 +12,7 @@ void qi_name_clear(struct qi_name *n)
 {
 	free(n->path);
 	free(n->format);
+	free(n->data);
 	*n = (struct qi_name){ 0 };
 }
 
@@ -34,7 +35,7 @@ static int bad_json(struct qi_error *e, const char *why, const char *what)
 }
 
 /* The protocol level: {"driver": "file", "filename": PATH}, or its name. */
-static int take_file(struct qi_name *out, json_t *file, struct qi_error *e)
+static int take_file(char **path, json_t *file, struct qi_error *e)
 {
 	const char *key;
 	json_t *value;
@@ -50,8 +51,8 @@ static int take_file(struct qi_name *out, json_t *file, struct qi_error *e)
 				return bad_json(e, "unsupported protocol",
 						text ? text : "");
 		} else if (!strcmp(key, "filename") && text) {
-			free(out->path);
-			out->path = strdup(text);
+			free(*path);
+			*path = strdup(text);
 		} else if (strcmp(key, "node-name") && strcmp(key, "locking")) {
 			return bad_json(e, "unsupported key", key);
 		}
@@ -71,14 +72,22 @@ static int take_key(struct qi_name *out, const char *key, json_t *value,
 		return 0;
 	}
 	if (!strcmp(key, "file"))
-		return take_file(out, value, e);
+		return take_file(&out->path, value, e);
+	if (!strcmp(key, "data-file"))
+		return take_file(&out->data, value, e);
+	if (!strcmp(key, "data-file.filename") && text) {
+		free(out->data);
+		out->data = strdup(text);
+		return 0;
+	}
 	if ((!strcmp(key, "file.filename") || !strcmp(key, "filename")) &&
 	    text) {
 		free(out->path);
 		out->path = strdup(text);
 		return 0;
 	}
-	if (!strcmp(key, "file.driver") && text)
+	if ((!strcmp(key, "file.driver") || !strcmp(key, "data-file.driver")) &&
+	    text)
 		return is_file_driver(text) ?
 			       0 :
 			       bad_json(e, "unsupported protocol", text);

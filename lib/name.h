@@ -8,6 +8,7 @@
 struct qi_name {
 	char *path;   /* malloc'd */
 	char *format; /* malloc'd, or NULL: not said */
+	char *data;   /* the same: of an external data file */
 };
 
 /* Take a name apart. -ENOTSUP: a protocol or option that is not for files. */

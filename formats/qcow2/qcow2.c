@@ -110,12 +110,18 @@ int qcow2_open_data(struct qcow2 *q, struct qi_error *e)
 	if (!qcow2_has_data_file(q) || q->data)
 		return 0;
 	name = extension_text(q, QCOW2_EXT_DATA_FILE);
-	if (!name)
+	if (q->node->data_name)
+		ret = qi_file_open(&q->data, q->node->data_name,
+				   q->file->writable, e);
+	else if (name)
+		ret = open_named(q, name, e);
+	else
 		return qi_fail(e, ENOTSUP,
 			       "'%s' keeps its data in another file, but does "
-			       "not say in which",
-			       q->file->path);
-	ret = open_named(q, name, e);
+			       "not say in which; name it by 'json:{"
+			       "\"file.filename\":\"%s\","
+			       "\"data-file.filename\":\"DATA\"}'",
+			       q->file->path, q->file->path);
 	if (ret)
 		return qi_context(e, ret, "data file of '%s'", q->file->path);
 	q->node->data = q->data;
@@ -170,6 +176,11 @@ static int qcow2_open(struct qi_node *n, struct qi_error *e)
 	q->file = n->file;
 	pthread_mutex_init(&q->lock, NULL);
 	ret = qcow2_header_read(q, e);
+	if (!ret && n->data_name && !qcow2_has_data_file(q))
+		ret = qi_fail(e, EINVAL,
+			      "'%s' has no external data file, so none can "
+			      "be named",
+			      n->path);
 	if (!ret)
 		ret = qcow2_bitmaps_load(q, e);
 	if (!ret)

@@ -240,6 +240,29 @@ load common
   expect_code 0 qimg info sub/b.qcow2
 }
 
+@test "data files: an image that does not name its own" {
+  local at name
+  qemu-img create -q -f qcow2 -o data_file=data.raw a.qcow2 4M
+  scribble a.qcow2
+  cp a.qcow2 named.qcow2
+  at=$(extension a.qcow2 44415441)
+  poke_be a.qcow2 "$at - 8" 4 1
+  expect_code 0 qimg info a.qcow2
+  one_line 1 map a.qcow2
+  [[ $stderr == *'"data-file.filename":"DATA"'* ]]
+  for name in '"file.filename":"a.qcow2","data-file.filename":"data.raw"' \
+    '"file":{"driver":"file","filename":"a.qcow2"},
+      "data-file":{"driver":"file","filename":"data.raw"}'; do
+    name="json:{\"driver\":\"qcow2\",$name}"
+    qimg convert --force -q -O raw "$name" out.raw
+    oracle_equal named.qcow2 out.raw
+    diff <(qimg map "$name") <(qemu-img map "$name")
+    one_line 1 map "${name/a.qcow2/out.raw}"
+  done
+  qemu-img create -q -f qcow2 plain.qcow2 4M
+  one_line 1 map "${name/a.qcow2/plain.qcow2}"
+}
+
 @test "snapshot tables: extra data of all lengths" {
   local extra
   for extra in 0 8 16 24 32 1000 1024; do
