@@ -8,10 +8,10 @@ load common
 # The times that it takes to open LUKS are measured when it is made, which
 # does not always work at the first try.
 setup_file() {
-  local n
+  local tries=0
   cd "$BATS_FILE_TMPDIR" || exit
-  for n in 1 2 3 4 5; do
-    make_encrypted luks luks.qcow2 && break
+  until make_encrypted luks luks.qcow2; do
+    [ $((++tries)) -lt 5 ]
   done
   make_encrypted aes aes.qcow2
 }
@@ -67,12 +67,12 @@ with_key() {
     expect_code 0 qimg snapshot -c one $img
     with_key qemu-img check -q $img
     with_key qemu-io -c 'read -P 1 100k 300k' $img >read.log
-    ! grep -i fail read.log
+    run ! grep -i fail read.log
     with_key qemu-io -c 'write -P 2 200k 64k' $img >/dev/null
     expect_code 0 qimg snapshot -a one $img
     with_key qemu-img check -q $img
     with_key qemu-io -c 'read -P 1 100k 300k' $img >read.log
-    ! grep -i fail read.log
+    run ! grep -i fail read.log
     expect_code 0 qimg snapshot -d one $img
     with_key qemu-img check -q $img
   done

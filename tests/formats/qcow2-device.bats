@@ -1,4 +1,5 @@
 #!/usr/bin/env bats
+# shellcheck disable=SC2030,SC2031 # each test has its own $DEVICE
 # qcow2: images on block devices, which have a size of their own.
 
 load ../helpers
@@ -70,7 +71,7 @@ teardown() {
   same_check "$DEVICE"
   oracle_check "$DEVICE"
   qemu-io -f qcow2 -r -c 'read -P 7 0 1M' top.qcow2 >read.log
-  ! grep -i fail read.log
+  run ! grep -i fail read.log
 }
 
 @test "a device in use is refused, as QEMU refuses it" {
