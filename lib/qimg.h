@@ -618,7 +618,10 @@ struct qi_point {
 	size_t drive_count;
 };
 struct qi_repo;
-/* Open a repository; create: make one if the folder is empty or missing. */
+/*
+ * Open a repository; create: make one if the folder is empty or missing. It
+ * is removed again when it is freed without a point.
+ */
 int qi_repo_open(const char *path, bool create, struct qi_repo **out,
 		 struct qi_error *e);
 void qi_repo_free(struct qi_repo *r);

@@ -42,10 +42,44 @@ static void drop_points(struct qi_repo *r)
 	r->count = 0;
 }
 
+static bool folder_is_empty(const char *path)
+{
+	DIR *dir = opendir(path);
+	struct dirent *d;
+	bool empty = true;
+
+	while (dir && empty && (d = readdir(dir)))
+		empty = !strcmp(d->d_name, ".") || !strcmp(d->d_name, "..");
+	if (dir)
+		closedir(dir);
+	return empty;
+}
+
+/*
+ * Take away what was made for a backup that failed. The mark goes first, so
+ * that an end in between leaves what the next run completes.
+ */
+static void unmake(const struct qi_repo *r)
+{
+	QI_AUTOFREE char *mark = qi_path_join(r->path, MARK);
+	QI_AUTOFREE char *text = qi_path_join(r->path, "README");
+
+	if (!mark || !text || !folder_is_empty(r->points_path))
+		return;
+	if (r->made_mark)
+		qi_unlink(mark, NULL);
+	qi_rmdir(r->points_path, NULL);
+	qi_unlink(text, NULL);
+	if (r->made_folder)
+		qi_rmdir(r->path, NULL);
+}
+
 void qi_repo_free(struct qi_repo *r)
 {
 	if (!r)
 		return;
+	if (r->is_new && !r->count)
+		unmake(r);
 	drop_points(r);
 	if (r->lock)
 		qi_file_close(r->lock, NULL);
@@ -113,19 +147,6 @@ int qi_repo_load(struct qi_repo *r, struct qi_error *e)
 
 /* --------------------------------------------------------------- opening */
 
-static bool folder_is_empty(const char *path)
-{
-	DIR *dir = opendir(path);
-	struct dirent *d;
-	bool empty = true;
-
-	while (dir && empty && (d = readdir(dir)))
-		empty = !strcmp(d->d_name, ".") || !strcmp(d->d_name, "..");
-	if (dir)
-		closedir(dir);
-	return empty;
-}
-
 /* The mark comes last: without it the folder is no repository yet. */
 static int make(struct qi_repo *r, const char *mark, struct qi_error *e)
 {
@@ -135,19 +156,25 @@ static int make(struct qi_repo *r, const char *mark, struct qi_error *e)
 
 	if (!text)
 		return qi_no_memory(e);
-	if (stat(r->path, &st))
+	if (stat(r->path, &st)) {
 		ret = qi_mkdir(r->path, e);
-	else if (stat(r->points_path, &st) && !folder_is_empty(r->path))
+		r->made_folder = !ret;
+	} else if (stat(r->points_path, &st) && !folder_is_empty(r->path)) {
 		return qi_fail(e, EEXIST,
 			       "'%s' is neither empty nor a backup "
 			       "repository",
 			       r->path);
+	}
+	r->is_new = !ret;
 	if (!ret && stat(r->points_path, &st))
 		ret = qi_mkdir(r->points_path, e);
 	if (!ret && stat(text, &st))
 		ret = qi_write_text(text, readme, e);
-	if (!ret)
+	if (!ret) {
 		ret = qi_write_text(mark, MARK_TEXT, e);
+		/* Another process may have made it at the same time. */
+		r->made_mark = ret != -EEXIST && ret != -EBUSY;
+	}
 	if (!ret)
 		ret = qi_sync_folder(r->path, e);
 	return ret ? ret : qi_sync_folder_of(r->path, e);
@@ -212,6 +239,9 @@ int qi_repo_lock(struct qi_repo *r, struct qi_error *e)
 		ret = qi_lock(r->lock, QI_ACCESS_WRITE, false, e);
 	if (ret == -ENOLCK)
 		ret = 0;
+	/* Another backup is putting its point in there. */
+	if (ret == -EBUSY)
+		r->is_new = false;
 	/* Another backup may have ended between opening and locking. */
 	return ret ? ret : qi_repo_load(r, e);
 }

@@ -20,6 +20,8 @@ struct qi_repo {
 	bool *verified; /* by this handle; as long as points */
 	size_t count;
 	struct qi_file *lock;
+	/* Made by this handle: it goes again if it gets no point. */
+	bool is_new, made_folder, made_mark;
 };
 
 /* Exclusive use for a writer; the lock ends with the repository. */
