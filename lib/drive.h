@@ -105,8 +105,11 @@ int qi_carry_plan(struct qi_carry *c, struct qi_error *e);
 int qi_carry_store(struct qi_carry *c, struct qi_error *e);
 void qi_carry_clear(struct qi_carry *c);
 
-/* 0, or why guest data cannot be written into n; to be asked first of all. */
-int qi_node_check_edit(struct qi_node *n, struct qi_error *e);
+/*
+ * 0, or why guest data (compressed, too) cannot be written into n; to be
+ * asked first of all.
+ */
+int qi_node_check_edit(struct qi_node *n, bool compress, struct qi_error *e);
 /*
  * Record another backing file (NULL: none), and r (NULL: as it is), by one
  * header write. dry_run: only tell whether that can be done.

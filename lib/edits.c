@@ -28,18 +28,26 @@ struct qi_bitmap_change *qi_edits_add(struct qi_edits *l)
 	return &l->changes[l->count++];
 }
 
-int qi_node_check_edit(struct qi_node *n, struct qi_error *e)
+int qi_node_check_edit(struct qi_node *n, bool compress, struct qi_error *e)
 {
 	struct qi_writer *w;
-	int ret = n->format->edit ?
-			  n->format->edit(n, &w, e) :
-			  qi_fail(e, ENOTSUP,
-				  "'%s' is in %s format, which cannot be "
-				  "written in place",
-				  n->path, n->format->name);
+	int ret;
 
-	if (!ret)
-		w->ops->free(w);
+	if (!n->format->edit)
+		return qi_fail(e, ENOTSUP,
+			       "'%s' is in %s format, which cannot be written "
+			       "in place",
+			       n->path, n->format->name);
+	ret = n->format->edit(n, &w, e);
+	if (ret)
+		return ret;
+	if (compress && !w->ops->place_packed)
+		ret = qi_fail(
+			e, ENOTSUP,
+			"'%s' is there already, and cannot get compressed "
+			"data",
+			n->path);
+	w->ops->free(w);
 	return ret;
 }
 

@@ -62,7 +62,7 @@ int qi_merge_check(struct qi_merge *m, struct qi_error *e)
 			       "cannot commit into '%s': an image in %s format "
 			       "cannot grow",
 			       base->path, base->format->name);
-	ret = qi_node_check_edit(base, e);
+	ret = qi_node_check_edit(base, false, e);
 	return ret ? ret :
 		     qi_node_check_dependents(base, layer_above(m, base),
 					      "commit into", e);

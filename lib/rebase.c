@@ -119,13 +119,7 @@ static int copy_data(struct work *w, struct qi_error *e)
 	if (ret)
 		return ret;
 	copy.writer->gets_backing = w->name != NULL;
-	if (w->how->compress && !copy.writer->ops->place_packed)
-		ret = qi_fail(
-			e, ENOTSUP,
-			"'%s' is there already, and cannot get compressed "
-			"data",
-			w->n->path);
-	else if (differing(w, copy.writer->unit, &copy.ranges))
+	if (differing(w, copy.writer->unit, &copy.ranges))
 		ret = qi_no_memory(e);
 	else
 		ret = qi_copy_run(&copy, w->stats, e);
@@ -201,7 +195,7 @@ static int run_safe(struct work *w, struct qi_plan *p, bool dry_run,
 	w->common = w->n->facts.backing;
 	while (w->common && !qi_node_is_in_chain(w->common, w->base))
 		w->common = w->common->facts.backing;
-	ret = qi_node_check_edit(w->n, e);
+	ret = qi_node_check_edit(w->n, w->how->compress, e);
 	if (!ret)
 		ret = qi_carry_plan(&w->carry, e);
 	if (!ret)

@@ -36,7 +36,7 @@ int qcow2_make_empty(struct qi_node *n, struct qi_error *e)
 	struct qcow2 *q = qcow2_of(n);
 	uint64_t bytes = qi_round_up((uint64_t)q->h.l1_size * sizeof(be64),
 				     q->cluster_size);
-	uint64_t old_off = q->h.l1_offset, old_bits = q->h.autoclear;
+	uint64_t old_off = q->h.l1_offset, old_bits = q->h.autoclear, off = 0;
 	QI_AUTOFREE be64 *old = NULL;
 	struct qi_error why;
 	int ret;
@@ -47,11 +47,13 @@ int qcow2_make_empty(struct qi_node *n, struct qi_error *e)
 	if (!ret)
 		ret = qcow2_l1_load(q, e);
 	if (!ret)
-		ret = write_table(q, bytes, &q->h.l1_offset, e);
+		ret = write_table(q, bytes, &off, e);
+	if (ret)
+		return ret;
+	q->h.l1_offset = off;
 	/* Bits of features that we do not know must go before a write. */
 	q->h.autoclear &= QCOW2_AUTOCLEAR_BITMAPS | QCOW2_AUTOCLEAR_RAW_DATA;
-	if (!ret)
-		ret = qcow2_header_commit(q, e);
+	ret = qcow2_header_commit(q, e);
 	if (ret) {
 		q->h.l1_offset = old_off;
 		q->h.autoclear = old_bits;

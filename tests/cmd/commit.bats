@@ -166,3 +166,219 @@ all='[[0,65536],[1048576,65536],[2097152,65536]]'
   qimg commit -q --drive vm.qcow2
   oracle_equal vm.qcow2 want.raw
 }
+
+# ------------------------------------------------- an image, as qemu-img
+
+# mkoverlays: base.qcow2 < mid.qcow2 < top.qcow2 as mkchain; want.raw: top.
+mkoverlays() {
+  rm -f ./*
+  mkchain
+  qemu-img convert -O raw top.qcow2 want.raw
+}
+
+# is_empty IMG: it has no cluster of its own.
+is_empty() {
+  qemu-img map --output=json "$1" | jq -e 'all(.[]; .depth > 0)'
+}
+
+@test "an image: into its backing file, then it is empty and reads the same" {
+  mkoverlays
+  expect_code 0 qimg commit top.qcow2
+  [ "$output" = 'Image committed.' ]
+  oracle_equal mid.qcow2 want.raw
+  oracle_equal top.qcow2 want.raw
+  oracle_check mid.qcow2
+  oracle_check top.qcow2
+  is_empty top.qcow2
+  # As QEMU has it.
+  mkoverlays
+  cp -a . ../theirs
+  qimg commit -q top.qcow2
+  (cd ../theirs && qemu-img commit -q top.qcow2)
+  oracle_equal mid.qcow2 ../theirs/mid.qcow2
+  oracle_equal base.qcow2 ../theirs/base.qcow2
+}
+
+@test "an image: -d leaves it, -b goes further down" {
+  mkoverlays
+  gzip <top.qcow2 >before.gz
+  expect_code 0 qimg commit -q -d top.qcow2
+  [ -z "$output" ]
+  gunzip <before.gz | cmp - top.qcow2
+  oracle_equal mid.qcow2 want.raw
+  mkoverlays
+  expect_code 0 qimg commit -b base.qcow2 -p top.qcow2
+  oracle_equal base.qcow2 want.raw
+  oracle_equal top.qcow2 want.raw
+  oracle_check base.qcow2
+  mkoverlays
+  expect_code 0 qimg commit --output json -r 100M -f qcow2 top.qcow2
+  json '.filename == "top.qcow2" and .bytes == 196608 and
+    (.base | endswith("mid.qcow2")) and (.["dry-run"] | not)'
+}
+
+@test "an image: other sizes and cluster sizes (QIMG_SEED)" {
+  local seed=${QIMG_SEED:-1} rounds=${QIMG_FUZZ_ROUNDS:-15} i n size=() k
+  for ((i = seed; i < seed + rounds; i++)); do
+    RANDOM=$i
+    rm -rf ./*
+    echo "seed $i"
+    for k in base mid top; do
+      n=$((1 << RANDOM % 9 + 9))
+      size=$(((RANDOM % 1000 + 1) * 512))
+      set -- -q -f qcow2 -o "cluster_size=$n"
+      case $k in
+      mid) set -- "$@" -b base.qcow2 -F qcow2 ;;
+      top) set -- "$@" -b mid.qcow2 -F qcow2 ;;
+      esac
+      qemu-img create "$@" $k.qcow2 $size
+      for n in 1 2 3; do
+        write $k.qcow2 "write -P $((RANDOM % 4)) 0 $((size / n / 512 * 512))" \
+          "write -z $((size / 1024 * 512)) 512" \
+          "write -P $n $((RANDOM % size / 512 * 512)) 512"
+      done
+    done
+    qemu-img convert -O raw top.qcow2 want.raw
+    size=$(stat -c %s want.raw)
+    set --
+    k=mid
+    if ((RANDOM % 2)); then set -- -b base.qcow2 && k=base; fi
+    qemu-img convert -O raw $k.qcow2 old.raw
+    qimg commit -q "$@" top.qcow2
+    oracle_equal top.qcow2 want.raw
+    qemu-img convert -O raw $k.qcow2 new.raw
+    # What a longer one has past the end of the image stays.
+    if [ "$(stat -c %s old.raw)" -gt "$size" ]; then
+      dd if=want.raw of=old.raw conv=notrunc status=none
+      cmp old.raw new.raw
+    else
+      cmp want.raw new.raw
+    fi
+    oracle_check top.qcow2
+    oracle_check $k.qcow2
+  done
+}
+
+@test "an image: bitmaps and snapshots of it stay, those below are marked" {
+  mkoverlays
+  qimg bitmap add -q --node mid.qcow2 below
+  qimg bitmap add -q --node top.qcow2 own
+  write top.qcow2 'write -P 7 1M 64k'
+  qemu-img snapshot -c inside top.qcow2
+  write top.qcow2 'write -P 8 1M 64k'
+  qemu-img convert -O raw top.qcow2 want.raw
+  qimg commit -q top.qcow2
+  oracle_equal top.qcow2 want.raw
+  oracle_check top.qcow2
+  is_empty top.qcow2
+  run_qimg bitmap show --node mid.qcow2 below --output json
+  json '[.extents[] | [.offset, .length]] ==
+    [[131072, 65536], [524288, 131072], [1048576, 65536]]'
+  run_qimg bitmap show --node top.qcow2 own --output json
+  json '[.extents[] | [.offset, .length]] == [[1048576, 65536]]'
+  qemu-img snapshot -l top.qcow2 | grep -q inside
+  # The snapshot has what it had.
+  qemu-img convert -l inside -O raw top.qcow2 inside.raw
+  cmp -n 4096 <(tr '\0' '\007' </dev/zero | head -c 4096) \
+    <(tail -c +1048577 inside.raw)
+}
+
+@test "an image that is a drive: its dirty set stays" {
+  [ "$(dirty vm.qcow2)" = "$all" ]
+  qimg commit -q vm.qcow2
+  oracle_equal vm.qcow2 want.raw
+  [ "$(dirty vm.qcow2)" = "$all" ]
+  is_empty vm.qcow2
+  write vm.qcow2 'write -P 6 3M 64k'
+  qimg bitmap clear -q --drive vm.qcow2 daily
+  write vm.qcow2 'write -P 6 2M 64k'
+  qimg commit -q vm.qcow2
+  [ "$(dirty vm.qcow2)" = '[[2097152,65536]]' ]
+}
+
+@test "an image: what cannot be, and --dry-run" {
+  mkoverlays
+  local before
+  before=$(state)
+  expect_code 0 qimg commit -n top.qcow2
+  says 'copy the data' "empty 'top.qcow2'"
+  [ "$before" = "$(state)" ]
+  refuses 1 commit base.qcow2 : 'does not have a backing file'
+  refuses 1 commit -b nope top.qcow2 : "did not find 'nope'"
+  refuses 2 commit --drive top.qcow2 top.qcow2 : --drive
+  refuses 2 commit --drive top.qcow2 -d : -d
+  qemu-img create -q -f qcow2 -b mid.qcow2 -F qcow2 sibling.qcow2
+  refuses 1 commit top.qcow2 : sibling.qcow2
+  refuses 1 commit -b base.qcow2 top.qcow2 : sibling.qcow2
+  rm sibling.qcow2
+  qimg bitmap add -q --node mid.qcow2 mine
+  refuses 1 commit -b base.qcow2 top.qcow2 : "'mine'"
+  hold_image top.qcow2
+  refuses 1 commit top.qcow2 : "$HOLD_PID"
+  release_image
+}
+
+@test "a base that cannot be written is seen before it grows" {
+  rm ./*
+  qemu-img create -q -f qcow2 --object secret,id=s,data=x \
+    -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 \
+    locked.qcow2 1M
+  qemu-img create -q -f qcow2 top.qcow2 2M
+  write top.qcow2 'write -P 1 0 64k'
+  qemu-img rebase -u -b locked.qcow2 -F qcow2 top.qcow2
+  refuses 1 commit top.qcow2 : encrypted
+  refuses 1 commit --drive top.qcow2 : encrypted
+}
+
+@test "an image: killed or failing at each call, and again" {
+  local action n code
+  mkoverlays
+  mkdir chain
+  mv ./*.qcow2 chain
+  for action in kill kill-after EIO; do
+    for ((n = 1; n < 200; n++)); do
+      rm -rf try
+      cp -a chain try
+      code=0
+      QIMG_FAULT=change:$n:$action "$QIMG" commit -q try/top.qcow2 2>err ||
+        code=$?
+      [ $code != 0 ] || [ -s err ] || break
+      echo "$action $n: $(<err)"
+      oracle_equal try/top.qcow2 want.raw
+      for f in top mid; do
+        code=0
+        qemu-img check -q try/$f.qcow2 >log || code=$?
+        [ $code = 0 ] || [ $code = 3 ]
+      done
+      qimg commit -q try/top.qcow2
+      oracle_equal try/mid.qcow2 want.raw
+      is_empty try/top.qcow2 >/dev/null
+    done
+    [ "$n" -gt 5 ] && [ "$n" -lt 200 ]
+  done
+}
+
+@test "what fails after the switch is a warning: done, code 3" {
+  local n code count=0
+  mv vm.qcow2 head.qcow2
+  ln -s head.qcow2 web
+  mkdir drive
+  mv ./*.qcow2 web drive
+  for ((n = 1; n < 200; n++)); do
+    rm -rf try
+    cp -a drive try
+    code=0
+    QIMG_FAULT=change:$n:EIO "$QIMG" commit -q --drive try/web 2>err || code=$?
+    case $code in
+    0) [ -s err ] || break ;;
+    3)
+      count=$((count + 1))
+      [ "$(readlink try/web)" = vm@s.qcow2 ]
+      grep -q '^qimg: warning: the commit is done, but' err
+      ;;
+    *) [ "$(readlink try/web)" = head.qcow2 ] ;;
+    esac
+    oracle_equal try/web want.raw
+  done
+  [ $count = 3 ]
+}
