@@ -364,3 +364,24 @@ last_is() {
   qimg restore -q --from repo --at last a.qcow2
   oracle_equal a.qcow2 vm.qcow2
 }
+
+@test "a first backup that fails leaves no repository, or a point" {
+  local n code
+  qimg create -q -f qcow2 first.qcow2 1M
+  for ((n = 1; n < 100; n++)); do
+    code=0
+    QIMG_FAULT=change:$n:EIO "$QIMG" backup -q --full --drive first.qcow2 \
+      --to new 2>err || code=$?
+    [ $code != 0 ] || break
+    [ ! -e new ] || ls new/points/0*
+    rm -rf new
+  done
+  [ "$n" -gt 10 ] && [ "$n" -lt 100 ]
+  # A folder that was there stays, empty.
+  rm -rf new
+  mkdir new
+  QIMG_FAULT=change:12:EIO "$QIMG" backup -q --full --drive first.qcow2 \
+    --to new 2>err || code=$?
+  [ $code = 1 ]
+  [ -z "$(ls -A new)" ]
+}
