@@ -382,6 +382,6 @@ last_is() {
   mkdir new
   QIMG_FAULT=change:12:EIO "$QIMG" backup -q --full --drive first.qcow2 \
     --to new 2>err || code=$?
-  [ $code = 1 ]
+  [ "$code" = 1 ]
   [ -z "$(ls -A new)" ]
 }

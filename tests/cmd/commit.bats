@@ -218,7 +218,7 @@ is_empty() {
 }
 
 @test "an image: other sizes and cluster sizes (QIMG_SEED)" {
-  local seed=${QIMG_SEED:-1} rounds=${QIMG_FUZZ_ROUNDS:-15} i n size=() k
+  local seed=${QIMG_SEED:-1} rounds=${QIMG_FUZZ_ROUNDS:-15} i n size k
   for ((i = seed; i < seed + rounds; i++)); do
     RANDOM=$i
     rm -rf ./*
@@ -231,10 +231,10 @@ is_empty() {
       mid) set -- "$@" -b base.qcow2 -F qcow2 ;;
       top) set -- "$@" -b mid.qcow2 -F qcow2 ;;
       esac
-      qemu-img create "$@" $k.qcow2 $size
+      qemu-img create "$@" $k.qcow2 "$size"
       for n in 1 2 3; do
         write $k.qcow2 "write -P $((RANDOM % 4)) 0 $((size / n / 512 * 512))" \
-          "write -z $((size / 1024 * 512)) 512" \
+          "write -z $((size / 1024 << 9)) 512" \
           "write -P $n $((RANDOM % size / 512 * 512)) 512"
       done
     done
