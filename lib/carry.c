@@ -62,7 +62,7 @@ static int merged_ranges(const struct qi_carry *c, const char *name,
 			 const struct qi_layer *layers, size_t count,
 			 struct qi_ranges **out)
 {
-	struct qi_ranges **in = calloc(count, sizeof(*in));
+	struct qi_ranges **in = calloc(count, sizeof(struct qi_ranges *));
 	size_t used = 0;
 	int ret = in ? 0 : -ENOMEM;
 

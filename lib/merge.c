@@ -76,7 +76,8 @@ static int segment_ranges(struct qi_merge *m, const char *name,
 {
 	uint64_t size = m->drive.head->facts.size;
 	struct qi_ranges **in =
-		calloc(2 * (size_t)qi_chain_depth(m->drive.head), sizeof(*in));
+		calloc(2 * (size_t)qi_chain_depth(m->drive.head),
+		       sizeof(struct qi_ranges *));
 	size_t used = 0;
 	int ret = in ? 0 : -ENOMEM;
 
