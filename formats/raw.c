@@ -198,12 +198,35 @@ static int raw_edit(struct qi_node *n, struct qi_writer **out,
 	return raw_start(n->file, n->facts.size, false, out, e);
 }
 
-static int raw_grow(struct qi_node *n, uint64_t size, struct qi_error *e)
-{
-	int ret = qi_file_resize(n->file, size, e);
+/* --------------------------------------------------------------- resize */
 
+static int raw_check_size(struct qi_node *n, uint64_t size, struct qi_error *e)
+{
+	(void)size;
+	if (qi_file_is_regular(n->file))
+		return 0;
+	return qi_fail(e, ENOTSUP,
+		       "'%s' is a block device, which has the size that it "
+		       "has; resize the device itself",
+		       n->path);
+}
+
+static int raw_set_size(struct qi_node *n, uint64_t size, struct qi_error *e)
+{
+	int ret = 0;
+
+	if (n->file->size != size)
+		ret = qi_file_resize(n->file, size, e);
+	if (!ret)
+		ret = qi_file_sync(n->file, e);
 	return ret ? ret : raw_open(n, e);
 }
+
+static const struct qi_resize_ops raw_resize_ops = {
+	.check = raw_check_size,
+	.prepare = raw_set_size,
+	.set = raw_set_size,
+};
 
 static const struct qi_format_option raw_options[] = {
 	QI_OPTION_EXTENT_SIZE_HINT,
@@ -223,5 +246,5 @@ const struct qi_format qi_format_raw = {
 	.can_build = raw_can_build,
 	.build = raw_build,
 	.edit = raw_edit,
-	.grow = raw_grow,
+	.resize = &raw_resize_ops,
 };

@@ -39,11 +39,7 @@ struct qi_copy {
 int qi_copy_run(const struct qi_copy *copy, struct qi_copy_stats *stats,
 		struct qi_error *e);
 
-/*
- * Make the virtual disk of a node larger. The new part reads as zero, also
- * where the backing file is longer than the node was: that part is written
- * before the new size is.
- */
+/* Make the virtual disk of a node larger; see struct qi_resize. */
 int qi_node_grow(struct qi_node *n, uint64_t size, struct qi_error *e);
 
 struct qi_hash qi_hash_of(const void *data, size_t len);

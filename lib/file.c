@@ -335,6 +335,13 @@ int qi_file_resize(struct qi_file *f, uint64_t size, struct qi_error *e)
 	return 0;
 }
 
+bool qi_file_is_regular(const struct qi_file *f)
+{
+	struct stat st;
+
+	return !fstat(f->fd, &st) && S_ISREG(st.st_mode);
+}
+
 uint64_t qi_file_disk_size(const struct qi_file *f)
 {
 	struct stat st;

@@ -81,7 +81,8 @@ int qi_file_punch(struct qi_file *f, uint64_t off, uint64_t len,
 /* The same, but the room for it stays, or is made. */
 int qi_file_zero(struct qi_file *f, uint64_t off, uint64_t len,
 		 struct qi_error *e);
-/* Give the room of a range back, where the file system can. */
+/* Give the room of a range back, where the file system can; it may read as
+ * anything then. Never fails. */
 void qi_file_discard(struct qi_file *f, uint64_t off, uint64_t len);
 /*
  * Have the file system keep room for a range, past the end of the file too,
@@ -100,6 +101,8 @@ void qi_file_hint(struct qi_file *f, bool nocow, uint32_t extent_size);
 /* Data and size reach the disk, or this fails (once: it is never retried). */
 int qi_file_sync(struct qi_file *f, struct qi_error *e);
 int qi_file_resize(struct qi_file *f, uint64_t size, struct qi_error *e);
+/* Not a device: it can change its length. */
+bool qi_file_is_regular(const struct qi_file *f);
 /* Bytes that the file system holds for the file. */
 uint64_t qi_file_disk_size(const struct qi_file *f);
 /*

@@ -90,6 +90,28 @@ struct qi_snapshot_ops {
 	int (*remove)(struct qi_node *n, size_t which, struct qi_error *e);
 };
 
+struct qi_resize_ops {
+	/* Why the disk cannot get this size; nothing is changed. */
+	int (*check)(struct qi_node *n, uint64_t size, struct qi_error *e);
+	/*
+	 * Before a larger size: drop what is mapped past the end, and make
+	 * room, so that an edit can write there before set() shows it.
+	 */
+	int (*prepare)(struct qi_node *n, uint64_t size, struct qi_error *e);
+	/* The new size, of a larger disk after prepare(). */
+	int (*set)(struct qi_node *n, uint64_t size, struct qi_error *e);
+};
+
+struct qi_amend_ops {
+	const struct qi_format_option *options;
+	/* Why the options cannot be had; nothing is changed. */
+	int (*check)(struct qi_node *n, const struct qi_options *o,
+		     struct qi_error *e);
+	/* After check(). Each step is whole or not done after a crash. */
+	int (*run)(struct qi_node *n, const struct qi_options *o,
+		   const struct qi_progress *progress, struct qi_error *e);
+};
+
 /* Everything about a new image but its data. */
 struct qi_image_spec {
 	uint64_t size;
@@ -137,13 +159,6 @@ struct qi_format {
 	/* Start writing guest data into an existing image. */
 	int (*edit)(struct qi_node *n, struct qi_writer **out,
 		    struct qi_error *e);
-	/*
-	 * Make room in the tables for a larger disk, so that an edit can write
-	 * past the end before grow() shows it. NULL: nothing to make.
-	 */
-	int (*reserve)(struct qi_node *n, uint64_t size, struct qi_error *e);
-	/* Make the virtual disk larger. */
-	int (*grow)(struct qi_node *n, uint64_t size, struct qi_error *e);
 	/* Forget all guest data at once; what is below shows. NULL: cannot. */
 	int (*make_empty)(struct qi_node *n, struct qi_error *e);
 	/*
@@ -160,6 +175,8 @@ struct qi_format {
 	int (*can_write)(struct qi_node *n, struct qi_error *e);
 	const struct qi_bitmap_ops *bitmaps;	 /* NULL: cannot hold any */
 	const struct qi_snapshot_ops *snapshots; /* NULL: the same */
+	const struct qi_resize_ops *resize;	 /* NULL: one size for ever */
+	const struct qi_amend_ops *amend; /* NULL: no option can change */
 };
 
 /* Filled by the build: all formats, raw last, NULL at the end. */

@@ -472,6 +472,31 @@ struct qi_write {
 int qi_node_write(struct qi_node *n, const struct qi_write *writes,
 		  size_t count, struct qi_error *e);
 
+/* ------------------------------------------------------ changing images */
+
+/*
+ * Another size of the virtual disk. A new part reads as zero, also where the
+ * backing file is longer than the node was. What is past a smaller end is
+ * deleted. Bitmaps of the node follow; drive bitmaps know the smallest size.
+ */
+struct qi_resize {
+	uint64_t size;			     /* bytes, more than 0 */
+	bool shrink;			     /* it may get smaller */
+	enum qi_preallocation preallocation; /* of a new part */
+};
+/* The node must be open for writing, with its backing chain. */
+int qi_resize_image(struct qi_node *n, const struct qi_resize *r,
+		    struct qi_plan *plan, bool dry_run, struct qi_error *e);
+
+/* Options of a format that can be changed later; NULL: none can. */
+const struct qi_format_option *qi_format_amend_options(const char *format);
+struct qi_amend {
+	const char *options; /* "a=b,c=d" as after -o; commas doubled */
+	struct qi_progress progress;
+};
+int qi_amend_image(struct qi_node *n, const struct qi_amend *a,
+		   struct qi_plan *plan, bool dry_run, struct qi_error *e);
+
 /* -------------------------------------------------- internal snapshots */
 
 /* Kept inside one image (qcow2), as by qemu-img snapshot. */

@@ -288,6 +288,21 @@ int qi_record_serialise(const struct qi_record *r, void **blob, size_t *len)
 	return 0;
 }
 
+int qi_record_note_size(const struct qi_node *n, uint64_t size, void **blob,
+			size_t *len, struct qi_error *e)
+{
+	QI_AUTORECORD struct qi_record *r = NULL;
+
+	*blob = NULL;
+	if (qi_record_state_of(n) != QI_RECORD_VALID || !n->record->count)
+		return 0;
+	if (qi_record_copy(&r, n->record))
+		return qi_no_memory(e);
+	for (size_t i = 0; i < r->count; i++)
+		r->bitmaps[i].min_size = qi_min(r->bitmaps[i].min_size, size);
+	return qi_record_serialise(r, blob, len) ? qi_no_memory(e) : 0;
+}
+
 struct qi_record_bitmap *qi_record_find(const struct qi_record *r,
 					const char *name)
 {

@@ -43,6 +43,14 @@ int qi_record_copy(struct qi_record **out, const struct qi_record *r);
 /* -E2BIG when it does not fit QI_RECORD_MAX. *blob is malloc'd. */
 int qi_record_serialise(const struct qi_record *r, void **blob, size_t *len);
 
+/*
+ * The record of n when its disk has had `size` bytes: what was past the end at
+ * some time is dirty when the disk gets there again. *blob is malloc'd, NULL
+ * when there is nothing to note.
+ */
+int qi_record_note_size(const struct qi_node *n, uint64_t size, void **blob,
+			size_t *len, struct qi_error *e);
+
 struct qi_record_bitmap *qi_record_find(const struct qi_record *r,
 					const char *name);
 /* Find or add; NULL without memory. */

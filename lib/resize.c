@@ -1,7 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* grow.c - making a disk larger without showing what lies below */
+/*
+ * resize.c - another size of a disk, without showing what lies below
+ *
+ * Order of writes of growth: what covers the backing file past the old end,
+ * and preallocation, both past the end; then the size. The driver says in
+ * which order it changes its tables.
+ */
+#include <errno.h>
+
 #include "lib/copy.h"
-#include "lib/ranges.h"
+#include "lib/drive.h"
+#include "lib/preallocate.h"
+
+/* Extents that one cluster can have. */
+#define CLUSTER_EXTENTS 64
 
 /* Write [from, to), where the node ends inside or before, as it reads now. */
 static int cover(struct qi_node *n, uint64_t from, uint64_t to,
@@ -26,17 +38,160 @@ static int cover(struct qi_node *n, uint64_t from, uint64_t to,
 	return ret;
 }
 
-int qi_node_grow(struct qi_node *n, uint64_t size, struct qi_error *e)
+/* 1: the rest of the cluster that the disk ends in has bytes; 0: it is zero. */
+static int has_tail(struct qi_node *n, uint64_t *end, struct qi_error *e)
+{
+	struct qi_extent x[CLUSTER_EXTENTS];
+	uint64_t off = n->facts.size;
+	uint64_t unit = n->facts.cluster_size ? n->facts.cluster_size : 1;
+
+	*end = qi_round_up(off, unit);
+	while (off < *end) {
+		int count = n->format->map(n, off, *end - off, x,
+					   CLUSTER_EXTENTS, e);
+
+		for (int i = 0; i < count; i++) {
+			if (x[i].flags & QI_EXT_DATA)
+				return 1;
+			off = x[i].off + x[i].len;
+		}
+		if (count <= 0)
+			return count;
+	}
+	return 0;
+}
+
+/* Nothing that the node or its backing file has past the end may be seen. */
+static int cover_end(struct qi_node *n, uint64_t size, struct qi_error *e)
 {
 	const struct qi_node *below = n->facts.backing;
-	uint64_t old = n->facts.size;
-	int ret = 0;
+	uint64_t old = n->facts.size, end = 0;
+	int ret;
 
-	if (below && below->facts.size > old) {
-		if (n->format->reserve)
-			ret = n->format->reserve(n, size, e);
-		if (!ret)
-			ret = cover(n, old, qi_min(size, below->facts.size), e);
-	}
-	return ret ? ret : n->format->grow(n, size, e);
+	if (below && below->facts.size > old)
+		return cover(n, old, qi_min(size, below->facts.size), e);
+	ret = has_tail(n, &end, e);
+	return ret > 0 ? cover(n, old, end, e) : ret;
+}
+
+static int preallocate(struct qi_node *n, uint64_t old, uint64_t size,
+		       enum qi_preallocation mode, struct qi_error *e)
+{
+	struct qi_writer *w;
+	int ret;
+
+	if (mode == QI_PREALLOC_OFF)
+		return 0;
+	ret = n->format->edit(n, &w, e);
+	if (ret)
+		return ret;
+	ret = qi_preallocate(w, old, size - old, mode, e);
+	if (!ret)
+		ret = w->ops->finish(w, e);
+	w->ops->free(w);
+	return ret;
+}
+
+/* Give back what a growth has taken that cannot be finished. */
+static void undo(struct qi_node *n, uint64_t old)
+{
+	if (!qi_node_reload(n, NULL))
+		n->format->resize->set(n, old, NULL);
+}
+
+static int grow(struct qi_node *n, uint64_t size, enum qi_preallocation mode,
+		struct qi_error *e)
+{
+	uint64_t old = n->facts.size;
+	int ret = n->format->resize->prepare(n, size, e);
+
+	if (!ret)
+		ret = cover_end(n, size, e);
+	if (!ret)
+		ret = preallocate(n, old, size, mode, e);
+	if (ret && ret != -EIO)
+		undo(n, old);
+	return ret ? ret : n->format->resize->set(n, size, e);
+}
+
+int qi_node_grow(struct qi_node *n, uint64_t size, struct qi_error *e)
+{
+	int ret = n->format->resize->check(n, size, e);
+
+	return ret ? ret : grow(n, size, QI_PREALLOC_OFF, e);
+}
+
+/* ---------------------------------------------------------------- checks */
+
+static int check(struct qi_node *n, const struct qi_resize *r,
+		 struct qi_error *e)
+{
+	uint64_t old = n->facts.size;
+	int ret;
+
+	if (!n->format->resize)
+		return qi_fail(e, ENOTSUP,
+			       "cannot resize '%s': the driver of its format, "
+			       "%s, cannot do that",
+			       n->path, n->format->name);
+	ret = qi_node_check_writable(n, e);
+	if (ret)
+		return ret;
+	if (!r->size || r->size > INT64_MAX)
+		return qi_fail(e, EINVAL,
+			       "cannot resize '%s': the new size must be "
+			       "positive and less than 2^63",
+			       n->path);
+	if (r->preallocation && r->size <= old)
+		return qi_fail(e, EINVAL,
+			       "cannot resize '%s': preallocation is for the "
+			       "new part of a disk that grows",
+			       n->path);
+	if (r->preallocation == QI_PREALLOC_METADATA && !n->facts.cluster_size)
+		return qi_fail(e, ENOTSUP,
+			       "cannot resize '%s': format %s has no metadata "
+			       "to preallocate",
+			       n->path, n->format->name);
+	if (r->size < old && !r->shrink)
+		return qi_fail(e, EINVAL,
+			       "cannot shrink '%s' from %llu to %llu bytes: "
+			       "what is past the new end would be deleted; "
+			       "--shrink says that this is wanted",
+			       n->path, (unsigned long long)old,
+			       (unsigned long long)r->size);
+	return n->format->resize->check(n, r->size, e);
+}
+
+/* They read zeroes where this disk was. */
+static int warn_dependents(struct qi_node *n, struct qi_error *e)
+{
+	struct qi_files above;
+	int ret = qi_node_dependents(n, NULL, &above, e);
+
+	if (!ret && above.count)
+		qi_warn(n->graph,
+			"'%s' is the backing file of '%s'%s, which will read "
+			"zeroes past its new end",
+			n->path, above.path[0],
+			above.count > 1 ? " and of others" : "");
+	qi_files_free(&above);
+	return ret;
+}
+
+int qi_resize_image(struct qi_node *n, const struct qi_resize *r,
+		    struct qi_plan *plan, bool dry_run, struct qi_error *e)
+{
+	uint64_t old = n->facts.size;
+	int ret = check(n, r, e);
+
+	if (!ret && r->size < old)
+		ret = warn_dependents(n, e);
+	if (!ret &&
+	    qi_plan_step(plan, "resize '%s' from %llu to %llu bytes", n->path,
+			 (unsigned long long)old, (unsigned long long)r->size))
+		ret = qi_no_memory(e);
+	if (ret || dry_run)
+		return ret;
+	return r->size > old ? grow(n, r->size, r->preallocation, e) :
+			       n->format->resize->set(n, r->size, e);
 }

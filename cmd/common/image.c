@@ -184,31 +184,35 @@ static bool asks_for_help(const char *options)
 	return false;
 }
 
-static int print_format_options(const char *format)
+bool qi_options_want_help(const struct qi_list *list)
 {
-	const struct qi_format_option *o = qi_format_options(format);
+	for (size_t i = 0; i < list->count; i++)
+		if (asks_for_help(list->item[i]))
+			return true;
+	return false;
+}
 
-	if (!o) {
-		qi_say_error("unknown format '%s'", format);
-		return QI_EXIT_FAILED;
-	}
-	puts("Supported options:");
+void qi_options_print(const char *title, const struct qi_format_option *o)
+{
+	puts(title);
 	for (; o->name; o++) {
 		QI_AUTO_TEXT char *left =
 			qi_xprintf("%s=<%s>", o->name, o->arg);
 
 		printf("  %-22s - %s\n", left, o->help);
 	}
-	return QI_EXIT_OK;
 }
 
 bool qi_options_asked(const struct qi_list *list, const char *format, int *code)
 {
-	for (size_t i = 0; i < list->count; i++) {
-		if (!asks_for_help(list->item[i]))
-			continue;
-		*code = print_format_options(format);
-		return true;
-	}
-	return false;
+	const struct qi_format_option *o = qi_format_options(format);
+
+	if (!qi_options_want_help(list))
+		return false;
+	*code = o ? QI_EXIT_OK : QI_EXIT_FAILED;
+	if (o)
+		qi_options_print("Supported options:", o);
+	else
+		qi_say_error("unknown format '%s'", format);
+	return true;
 }

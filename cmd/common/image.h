@@ -55,6 +55,9 @@ int qi_try_create(const char *path, const struct qi_create *c, uint64_t *size,
 
 /* -o given several times is one list. Freed by the caller; NULL if empty. */
 char *qi_join_options(const struct qi_list *list);
+/* Whether `-o help` is among them, and what it prints. */
+bool qi_options_want_help(const struct qi_list *list);
+void qi_options_print(const char *title, const struct qi_format_option *o);
 /* Whether `-o help` was asked for; then the options were printed. */
 bool qi_options_asked(const struct qi_list *list, const char *format,
 		      int *code);

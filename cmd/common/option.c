@@ -199,9 +199,16 @@ static int complain(const struct qi_option *options, int c, const char *word)
 	return qi_usage("unknown or ambiguous option %s", word);
 }
 
+/* No option is a digit: a last word like "-10G" is an argument. */
+static bool is_negative(const char *word)
+{
+	return word[0] == '-' && word[1] >= '0' && word[1] <= '9';
+}
+
 int qi_args_parse(const struct qi_option *options, int argc, char **argv,
 		  int *first)
 {
+	int words = argc > 1 ? argc - is_negative(argv[argc - 1]) : argc;
 	struct getopt_tables tables;
 	const struct qi_option *o;
 	int c, code = 0;
@@ -211,7 +218,7 @@ int qi_args_parse(const struct qi_option *options, int argc, char **argv,
 	optind = 0; /* glibc: start afresh, forget an earlier scan */
 	*first = 0;
 	while (!code) {
-		c = getopt_long(argc, argv, tables.shorts, tables.longs, NULL);
+		c = getopt_long(words, argv, tables.shorts, tables.longs, NULL);
 		if (c == -1) {
 			*first = optind;
 			return 0;

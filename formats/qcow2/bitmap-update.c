@@ -290,31 +290,82 @@ static int apply_change(struct update *u, const struct qi_bitmap_change *c,
 	return replace_bits(u, b, c, e);
 }
 
-/* After a resize, tables get the length that fits; new bits are zero. */
+/* The chunk that the smaller of two sizes ends in: no bit after `bits`. */
+static int cut_chunk(struct update *u, uint64_t bits, be64 *entry,
+		     struct qi_error *e)
+{
+	struct qcow2 *q = u->q;
+	uint64_t off = be64_get(*entry) & QCOW2_OFFSET_MASK;
+	uint64_t used = bits % ((uint64_t)q->cluster_size * 8);
+	QI_AUTOFREE uint8_t *buf = qi_alloc_aligned(q->cluster_size);
+	uint8_t mask = (uint8_t)(0xff << used % 8);
+	int ret = buf ? 0 : qi_no_memory(e);
+
+	if (ret || !used || !be64_get(*entry))
+		return ret;
+	memset(buf, 0xff, q->cluster_size);
+	if (off)
+		ret = qi_file_read(q->file, off, q->cluster_size, buf, e);
+	if (ret ||
+	    (!(buf[used / 8] & mask) &&
+	     qi_is_zero(buf + used / 8 + 1, q->cluster_size - used / 8 - 1)))
+		return ret;
+	buf[used / 8] &= (uint8_t)~mask;
+	memset(buf + used / 8 + 1, 0, q->cluster_size - used / 8 - 1);
+	if (off)
+		ret = list_add(&u->dropped, off, q->cluster_size, e);
+	return ret ? ret : store_chunk(u, buf, entry, e);
+}
+
+/* Chunks past the new end of a table go. */
+static int drop_chunks(struct update *u, const struct qcow2_bitmap *b,
+		       uint32_t from, struct qi_error *e)
+{
+	int ret = 0;
+
+	for (uint32_t i = from; i < b->table_size && !ret; i++) {
+		uint64_t off = be64_get(b->table[i]) & QCOW2_OFFSET_MASK;
+
+		if (off)
+			ret = list_add(&u->dropped, off, u->q->cluster_size, e);
+	}
+	return ret;
+}
+
+/*
+ * After a resize, tables get the length that fits, and bits past the smaller
+ * of the two sizes are zero.
+ */
 static int fit_table(struct update *u, struct qcow2_bitmap *b,
 		     struct qi_error *e)
 {
 	uint32_t size = table_size_for(u, b->facts.granularity_bits);
+	uint64_t unit = 1ull << b->facts.granularity_bits;
+	uint64_t bits = qi_div_up(qi_min(u->size, u->q->h.size), unit);
+	uint64_t last = bits / ((uint64_t)u->q->cluster_size * 8);
 	be64 *table;
 	int ret;
 
-	if (b->is_new || b->facts.in_use || b->table_size == size)
+	if (b->is_new || b->facts.in_use || u->size == u->q->h.size)
 		return 0;
 	ret = check_size(u, size, b->facts.name, e);
 	if (!ret)
 		ret = qcow2_bitmap_table(u->q, b, e);
 	if (!ret)
 		ret = drop_clusters(u, b, false, e);
-	if (ret)
-		return ret;
+	if (!ret)
+		ret = drop_chunks(u, b, size, e);
 	table = calloc(size + 1, sizeof(be64));
 	if (!table)
-		return qi_no_memory(e);
-	memcpy(table, b->table, qi_min(size, b->table_size) * sizeof(be64));
+		return ret ? ret : qi_no_memory(e);
+	memcpy(table, b->table ? b->table : table,
+	       qi_min(size, b->table_size) * sizeof(be64));
 	free(b->table);
 	b->table = table;
 	b->table_size = size;
-	return write_table(u, b, e);
+	if (!ret && last < size)
+		ret = cut_chunk(u, bits, &table[last], e);
+	return ret ? ret : write_table(u, b, e);
 }
 
 static size_t put_entry(uint8_t *to, const struct qcow2_bitmap *b)
@@ -495,9 +546,15 @@ int qcow2_bitmaps_update(struct qcow2 *q,
 			 const struct qcow2_resize *resize, struct qi_error *e)
 {
 	struct update u = { .q = q, .size = resize ? resize->size : q->h.size };
+	QI_AUTOFREE void *noted = NULL;
 	struct qi_error why;
 	int ret = qcow2_refcounts_open(q, e);
 
+	if (!ret && resize && !record)
+		ret = qi_record_note_size(q->node, qi_min(u.size, q->h.size),
+					  &noted, &record_len, e);
+	if (noted)
+		record = noted;
 	if (!ret)
 		ret = prepare(&u, changes, count, e);
 	if (ret) {

@@ -198,6 +198,9 @@ int qcow2_alloc_bytes(struct qcow2 *q, size_t len, uint64_t *host_off,
 /* -EFBIG when a cluster that is touched cannot be counted once more. */
 int qcow2_refcount_check(struct qcow2 *q, uint64_t host_off, uint64_t len,
 			 struct qi_error *e);
+/* Write data into new clusters, padded with zeroes; *off is 0 for no bytes. */
+int qcow2_store(struct qcow2 *q, const void *data, uint64_t bytes,
+		uint64_t *off, struct qi_error *e);
 /* Raise (1) or lower (-1) the refcount of each cluster that is touched. */
 int qcow2_refcount_add(struct qcow2 *q, uint64_t host_off, uint64_t len,
 		       int delta, struct qi_error *e);
@@ -252,10 +255,38 @@ int qcow2_edit(struct qi_node *n, struct qi_writer **out, struct qi_error *e);
 int qcow2_can_write(struct qi_node *n, struct qi_error *e);
 extern const struct qi_format_option qcow2_options[];
 
-/* ------------------------------------------------ resize.c, empty.c */
+/* ----------------------------------------------------------- width.c */
 
-int qcow2_reserve(struct qi_node *n, uint64_t size, struct qi_error *e);
-int qcow2_grow(struct qi_node *n, uint64_t size, struct qi_error *e);
+/* New refcount structures that the header does not refer to yet. */
+struct qcow2_rebuilt {
+	unsigned order;
+	uint64_t table_offset;
+	uint32_t table_clusters;
+};
+/* Do all refcounts fit 1 << order bits? */
+int qcow2_width_check(struct qcow2 *q, unsigned order, struct qi_error *e);
+/* The same refcounts in another width, in unused clusters. */
+int qcow2_width_build(struct qcow2 *q, unsigned order,
+		      const struct qi_progress *progress,
+		      struct qcow2_rebuilt *out, struct qi_error *e);
+/* Commit the header with them, then free the old ones. */
+int qcow2_width_switch(struct qcow2 *q, const struct qcow2_rebuilt *new,
+		       struct qi_error *e);
+
+/* ------------------- resize.c, trim.c, amend.c and downgrade.c */
+
+/* Why a disk of this size cannot be kept in version 2; changes nothing. */
+int qcow2_downgrade_check(struct qcow2 *q, uint64_t size, struct qi_error *e);
+int qcow2_downgrade(struct qcow2 *q, const struct qi_progress *progress,
+		    struct qi_error *e);
+
+extern const struct qi_resize_ops qcow2_resize_ops;
+/* Cut the file after its last used cluster; no reference may be unwritten. */
+int qcow2_trim(struct qcow2 *q, struct qi_error *e);
+extern const struct qi_amend_ops qcow2_amend_ops;
+
+/* ------------------------------------------------------------ empty.c */
+
 int qcow2_make_empty(struct qi_node *n, struct qi_error *e);
 
 /* ------------------------------------------------ bitmap.c, check.c */
@@ -272,7 +303,10 @@ struct qcow2_resize {
 	uint64_t l1_offset;
 	uint32_t l1_size;
 };
-/* qi_bitmap_ops.update, and with `resize` a new size of image and bitmaps. */
+/*
+ * qi_bitmap_ops.update, and with `resize` a new size of image and bitmaps;
+ * then the smallest sizes in the record follow.
+ */
 int qcow2_bitmaps_update(struct qcow2 *q,
 			 const struct qi_bitmap_change *changes, size_t count,
 			 const void *record, size_t record_len,
@@ -308,6 +342,12 @@ int qcow2_write_dirty(struct qcow2 *q, bool dirty, struct qi_error *e);
 
 /* ------------------------------------------------------------ share.c */
 
+/* Read the L2 table of an L1 entry, if there is one. */
+int qcow2_l2_read(struct qcow2 *q, be64 l1_entry, be64 *table, bool *exists,
+		  struct qi_error *e);
+/* What an L2 entry refers to in the image's own file; false: nothing. */
+bool qcow2_entry_place(const struct qcow2 *q, uint64_t entry, uint64_t *host,
+		       uint64_t *len);
 /* -EFBIG when a refcount that qcow2_share() would raise is at its maximum. */
 int qcow2_check_shareable(struct qcow2 *q, const be64 *l1, uint32_t entries,
 			  struct qi_error *e);

@@ -5,9 +5,8 @@
 #include "formats/qcow2/qcow2.h"
 #include "lib/ranges.h"
 
-/* Read the table of an L1 entry; 0 and *table NULL when there is none. */
-static int read_l2(struct qcow2 *q, be64 l1_entry, be64 *table, bool *exists,
-		   struct qi_error *e)
+int qcow2_l2_read(struct qcow2 *q, be64 l1_entry, be64 *table, bool *exists,
+		  struct qi_error *e)
 {
 	uint64_t off = be64_get(l1_entry) & QCOW2_OFFSET_MASK;
 
@@ -30,16 +29,26 @@ static int count(struct qcow2 *q, uint64_t host, uint64_t len, int delta,
 		       qcow2_refcount_check(q, host, len, e);
 }
 
+bool qcow2_entry_place(const struct qcow2 *q, uint64_t entry, uint64_t *host,
+		       uint64_t *len)
+{
+	*host = entry & QCOW2_OFFSET_MASK;
+	*len = q->cluster_size;
+	if (entry & QCOW2_COMPRESSED)
+		qcow2_packed_place(q, entry, host, len);
+	else if (!*host || qcow2_has_data_file(q))
+		return false;
+	return true;
+}
+
 static int share_entry(struct qcow2 *q, uint64_t entry, int delta,
 		       struct qi_error *e)
 {
-	uint64_t host = entry & QCOW2_OFFSET_MASK, len = q->cluster_size;
+	uint64_t host, len;
 
-	if (entry & QCOW2_COMPRESSED)
-		qcow2_packed_place(q, entry, &host, &len);
-	else if (!host || qcow2_has_data_file(q))
-		return 0;
-	return count(q, host, len, delta, e);
+	return qcow2_entry_place(q, entry, &host, &len) ?
+		       count(q, host, len, delta, e) :
+		       0;
 }
 
 /* The first `limit` references; *done counts them. */
@@ -53,7 +62,7 @@ static int share(struct qcow2 *q, const be64 *l1, uint32_t entries, int delta,
 		return qi_no_memory(e);
 	for (uint32_t i = 0; i < entries && *done < limit; i++) {
 		bool exists;
-		int ret = read_l2(q, l1[i], table, &exists, e);
+		int ret = qcow2_l2_read(q, l1[i], table, &exists, e);
 
 		if (!ret && exists)
 			ret = count(q, be64_get(l1[i]) & QCOW2_OFFSET_MASK,
@@ -151,7 +160,7 @@ int qcow2_update_copied(struct qcow2 *q, be64 *l1, uint32_t entries,
 		uint64_t entry = be64_get(l1[i]), now;
 		bool exists;
 
-		ret = read_l2(q, l1[i], table, &exists, e);
+		ret = qcow2_l2_read(q, l1[i], table, &exists, e);
 		if (ret || !exists)
 			continue;
 		ret = update_table(q, entry & QCOW2_OFFSET_MASK, table, e);
@@ -198,8 +207,8 @@ static int next_tables(struct differing *d, struct qi_error *e)
 			continue;
 		for (int side = 0; side < 2; side++) {
 			bool exists;
-			int ret = read_l2(d->q, l1_entry(d, side, i),
-					  d->table[side], &exists, e);
+			int ret = qcow2_l2_read(d->q, l1_entry(d, side, i),
+						d->table[side], &exists, e);
 
 			if (ret)
 				return ret;

@@ -65,24 +65,6 @@ static int read_table(struct qcow2 *q, const struct qcow2_snapshots *all,
 	return n < 0 ? (int)n : 0;
 }
 
-static int alloc_and_write(struct qcow2 *q, const void *data, uint64_t bytes,
-			   uint64_t *off, struct qi_error *e)
-{
-	uint64_t padded = qi_round_up(bytes, q->cluster_size);
-	QI_AUTOFREE uint8_t *buf = NULL;
-	int ret;
-
-	*off = 0;
-	if (!bytes)
-		return 0;
-	buf = calloc(1, padded);
-	if (!buf)
-		return qi_no_memory(e);
-	memcpy(buf, data, bytes);
-	ret = qcow2_alloc(q, padded / q->cluster_size, off, e);
-	return ret ? ret : qi_file_write(q->file, *off, padded, buf, e);
-}
-
 /* A table that was switched in; the old one goes. */
 static int switch_table(struct qcow2 *q, uint64_t off, uint32_t count,
 			uint64_t old_bytes, bool dirty, struct qi_error *e)
@@ -198,14 +180,14 @@ static int write_new(struct qcow2 *q, const struct qcow2_snapshots *all,
 		read_table(q, all, sizeof(struct new_entry) + 2048, &table, e);
 
 	if (!ret)
-		ret = alloc_and_write(q, q->l1,
-				      (uint64_t)q->h.l1_size * sizeof(be64),
-				      &l1_off, e);
+		ret = qcow2_store(q, q->l1,
+				  (uint64_t)q->h.l1_size * sizeof(be64),
+				  &l1_off, e);
 	if (ret)
 		return ret;
 	snprintf(id, sizeof(id), "%lu", next_id(all));
 	len = all->bytes + put_entry(table + all->bytes, q, l1_off, id, name);
-	return alloc_and_write(q, table, len, off, e);
+	return qcow2_store(q, table, len, off, e);
 }
 
 /* The end of an operation, or back to where it began. */
@@ -288,7 +270,7 @@ static int remove_one(struct qi_node *n, size_t which, struct qi_error *e)
 	if (!ret) {
 		rest = all.bytes - s->pos - s->len;
 		memmove(table + s->pos, table + s->pos + s->len, rest);
-		ret = alloc_and_write(q, table, s->pos + rest, &off, e);
+		ret = qcow2_store(q, table, s->pos + rest, &off, e);
 	}
 	if (!ret)
 		ret = switch_table(q, off, (uint32_t)all.count - 1, all.bytes,
@@ -345,7 +327,7 @@ static int switch_l1(struct qcow2 *q, const struct qcow2_snapshot *s, be64 *l1,
 	struct qcow2_resize to = { .size = s->facts.disk_size,
 				   .l1_size = s->l1_size };
 	struct qi_marks m = { NULL, 0 };
-	int ret = alloc_and_write(q, l1, (uint64_t)s->l1_size * sizeof(be64),
+	int ret = qcow2_store(q, l1, (uint64_t)s->l1_size * sizeof(be64),
 				  &to.l1_offset, e);
 
 	if (!ret && qi_marks_make(&m, q->node, add_of_switch, &sw))

@@ -388,6 +388,54 @@ static int edit_place(struct qi_writer *base, uint64_t off, uint64_t len,
 	return ret;
 }
 
+/* A place for whole clusters that go on reading as zero. */
+static int reserve_locked(struct editor *w, uint64_t off, uint64_t len,
+			  uint64_t *host_off, uint64_t *host_len,
+			  struct qi_error *e)
+{
+	struct qcow2 *q = w->q;
+	uint64_t count;
+	be64 *entries;
+	int ret = place_locked(w, off, len, host_off, host_len, e);
+
+	/* Raw data is zero because the file is. */
+	if (ret || q->h.autoclear & QCOW2_AUTOCLEAR_RAW_DATA)
+		return ret;
+	/* Nobody need write there, but it must be in the file. */
+	if (!qcow2_has_data_file(q) && qi_file_is_regular(q->file) &&
+	    *host_off + *host_len > q->file->size)
+		ret = qi_file_resize(q->file, *host_off + *host_len, e);
+	if (!ret)
+		ret = qcow2_edit_entries(w, off, &entries, &count, e);
+	count = qi_div_up(*host_len, q->cluster_size);
+	for (uint64_t i = 0; i < count && !ret; i++) {
+		struct entry x = qcow2_entry_get(q, entries, i);
+
+		if (qcow2_has_subclusters(q))
+			x.bits = SUBCLUSTERS_ZERO;
+		else
+			x.word |= QCOW2_ZERO;
+		qcow2_entry_put(w, entries, i, x);
+	}
+	return ret;
+}
+
+static int edit_reserve(struct qi_writer *base, uint64_t off, uint64_t len,
+			uint64_t *host_off, uint64_t *host_len,
+			struct qi_error *e)
+{
+	struct editor *w = editor_of(base);
+	int ret;
+
+	/* Nothing in version 2 says that a cluster reads as zero. */
+	if (w->q->h.version < 3)
+		return -ENOTSUP;
+	pthread_mutex_lock(&w->q->lock);
+	ret = reserve_locked(w, off, len, host_off, host_len, e);
+	pthread_mutex_unlock(&w->q->lock);
+	return ret;
+}
+
 /* ----------------------------------------------------- start and finish */
 
 static int edit_finish(struct qi_writer *base, struct qi_error *e)
@@ -429,6 +477,7 @@ static const struct qi_writer_ops edit_ops = {
 	.place = edit_place,
 	.place_packed = qcow2_edit_place_packed,
 	.place_inside = qcow2_edit_place_inside,
+	.reserve = edit_reserve,
 	.zero = qcow2_edit_zero,
 	.zero_kept = qcow2_edit_zero_kept,
 	.zero_inside = qcow2_edit_zero_inside,
@@ -440,6 +489,7 @@ static const struct qi_writer_ops edit_ops = {
 static const struct qi_writer_ops edit_data_ops = {
 	.place = edit_place,
 	.place_inside = qcow2_edit_place_inside,
+	.reserve = edit_reserve,
 	.zero = qcow2_edit_zero,
 	.zero_kept = qcow2_edit_zero_kept,
 	.zero_inside = qcow2_edit_zero_inside,
