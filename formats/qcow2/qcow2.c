@@ -329,6 +329,7 @@ const struct qi_format qi_format_qcow2 = {
 	.make_empty = qcow2_make_empty,
 	.set_backing = qcow2_set_backing,
 	.check_backing = qcow2_check_backing,
+	.amend = &qcow2_amend_ops,
 	.can_write = qcow2_can_write,
 	.bitmaps = &qcow2_bitmap_ops,
 	.snapshots = &qcow2_snapshot_ops,
