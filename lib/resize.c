@@ -178,6 +178,56 @@ static int warn_dependents(struct qi_node *n, struct qi_error *e)
 	return ret;
 }
 
+/* Entries of the drive's bitmaps that the record lacks; 1: it has changed. */
+static int add_entries(struct qi_drive *d, struct qi_record *r, uint64_t size,
+		       struct qi_error *e)
+{
+	struct qi_drive_bitmap *all;
+	size_t count;
+	int ret = qi_drive_bitmaps(d, &all, &count, e), changed = 0;
+
+	if (ret)
+		return ret;
+	for (size_t i = 0; i < count && !ret; i++) {
+		struct qi_record_bitmap *b;
+
+		if (qi_record_find(r, all[i].name))
+			continue;
+		b = qi_record_put(r, all[i].name);
+		if (!b) {
+			ret = qi_no_memory(e);
+			break;
+		}
+		b->paused = b->gap = all[i].paused;
+		b->checkpoint = all[i].checkpoint;
+		b->min_size = size;
+		changed = 1;
+	}
+	free(all);
+	return ret ? ret : changed;
+}
+
+/*
+ * A head made by another tool knows nothing of the drive's bitmaps. It gets a
+ * record of how small it has been before it is; the driver takes care of the
+ * entries that are there.
+ */
+static int note_shrink(struct qi_node *n, uint64_t size, struct qi_error *e)
+{
+	struct qi_drive d = { .path = n->path, .head = n };
+	struct qi_uuid drive = qi_drive_uuid(&d);
+	QI_AUTORECORD struct qi_record *r = NULL;
+	int ret;
+
+	if (qi_uuid_is_null(&drive) ||
+	    qi_record_state_of(n) == QI_RECORD_UNKNOWN)
+		return 0;
+	ret = qi_drive_head_record(&d, &r, e);
+	if (!ret)
+		ret = add_entries(&d, r, size, e);
+	return ret > 0 ? qi_node_store(n, r, NULL, 0, e) : ret;
+}
+
 int qi_resize_image(struct qi_node *n, const struct qi_resize *r,
 		    struct qi_plan *plan, bool dry_run, struct qi_error *e)
 {
@@ -192,6 +242,9 @@ int qi_resize_image(struct qi_node *n, const struct qi_resize *r,
 		ret = qi_no_memory(e);
 	if (ret || dry_run)
 		return ret;
-	return r->size > old ? grow(n, r->size, r->preallocation, e) :
-			       n->format->resize->set(n, r->size, e);
+	if (r->size > old)
+		return grow(n, r->size, r->preallocation, e);
+	if (r->size < old)
+		ret = note_shrink(n, r->size, e);
+	return ret ? ret : n->format->resize->set(n, r->size, e);
 }

@@ -338,6 +338,26 @@ dirty() {
   json '.status == "exact"'
 }
 
+@test "a drive whose head was made by another tool" {
+  mkdisk cluster_size=64k 8M
+  qimg bitmap add -q --drive disk.qcow2 daily
+  qemu-img create -q -f qcow2 -b disk.qcow2 -F qcow2 top.qcow2
+  write top.qcow2 'write -P 1 64k 64k'
+  qemu-img convert -O raw top.qcow2 want.raw
+  ln -s top.qcow2 vm
+  qimg resize -q --shrink vm 2M
+  qimg resize -q vm 8M
+  truncate -s 2M want.raw
+  truncate -s 8M want.raw
+  oracle_equal top.qcow2 want.raw
+  oracle_check top.qcow2
+  [ "$(dirty --drive vm daily)" = '[[65536,65536],[2097152,6291456]]' ]
+  # Where that cannot be noted it is not done.
+  rm top.qcow2
+  qemu-img create -q -f qcow2 -o compat=0.10 -b disk.qcow2 -F qcow2 top.qcow2
+  refuses 1 resize --shrink vm 2M : 'version 2'
+}
+
 @test "going back to an internal snapshot of a smaller disk counts" {
   mkdisk cluster_size=64k 4M
   qemu-img snapshot -c s disk.qcow2
