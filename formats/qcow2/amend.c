@@ -199,19 +199,21 @@ static size_t put_entry(uint8_t *to, const uint8_t *from,
 static int store_snapshots(struct qcow2 *q, const struct qcow2_snapshots *all,
 			   uint64_t *off, struct qi_error *e)
 {
-	QI_AUTOFREE uint8_t *old = calloc(1, all->bytes + 8);
-	QI_AUTOFREE uint8_t *new = calloc(1, all->bytes + all->count * 24 + 8);
+	/* The old table, and room for the new one after it. */
+	uint64_t room = all->bytes + all->count * 24 + 8;
+	QI_AUTOFREE uint8_t *old = calloc(1, all->bytes + room);
+	uint8_t *table = old ? old + all->bytes : NULL;
 	size_t pos = 0;
-	int ret = old && new ? qi_file_read(q->file, q->h.snapshots_offset,
-					    all->bytes, old, e) :
-			       qi_no_memory(e);
+	int ret = old ? qi_file_read(q->file, q->h.snapshots_offset, all->bytes,
+				     old, e) :
+			qi_no_memory(e);
 
 	if (ret)
 		return ret;
 	for (size_t i = 0; i < all->count; i++)
-		pos += put_entry(new + pos, old + all->entries[i].pos,
+		pos += put_entry(table + pos, old + all->entries[i].pos,
 				 &all->entries[i]);
-	return qcow2_store(q, new, pos, off, e);
+	return qcow2_store(q, table, pos, off, e);
 }
 
 /* A table that version 3 can use, where there is one; *len of the old one. */

@@ -13,7 +13,7 @@ mkdisk() {
   }
   rm -f disk.qcow2
   qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 -o "$1" disk.qcow2 8M
-  write disk.qcow2 'write -c -P 2 6M 256k' 'write -P 1 0 3M' \
+  write disk.qcow2 'write -c -P 2 6M 2M' 'write -P 1 0 3M' \
     'write -z 1M 300k' 'write -z 5M 1M' 'write -P 3 4M 100k'
   qemu-img convert -O raw disk.qcow2 want.raw
 }
@@ -62,10 +62,10 @@ same_as_qemu() {
       qemu-img convert -O raw disk.qcow2 want.raw
       for to in 64 1 $from; do
         echo "$size $from $to"
-        qimg amend -o refcount_bits=$to disk.qcow2
+        qimg amend -o "refcount_bits=$to" disk.qcow2
         amended
         [ "$(qemu-img info --output=json disk.qcow2 |
-          jq '."format-specific".data."refcount-bits"')" = $to ]
+          jq '."format-specific".data."refcount-bits"')" = "$to" ]
       done
       write disk.qcow2 'write -P 7 1M 3M'
       oracle_check disk.qcow2
@@ -247,7 +247,8 @@ same_as_qemu() {
   write disk.qcow2 'write -P 4 2M 100k' 'write -z 1M 64k'
   qemu-img convert -O raw disk.qcow2 want.raw
   qemu-img convert -l s -O raw disk.qcow2 s.raw
-  for o in refcount_bits=64 compat=0.10 compat=1.1,lazy_refcounts=on; do
+  for o in refcount_bits=64 refcount_bits=16,compat=0.10 \
+    compat=1.1,lazy_refcounts=on; do
     mv disk.qcow2 orig
     for action in kill kill-after EIO; do
       for ((n = 1; n < 600; n += 1 + n / 12)); do

@@ -5,6 +5,7 @@ load ../helpers
 load common
 
 # kinds: options of images that differ on disk.
+# shellcheck disable=SC2054 # the commas are inside
 kinds=(cluster_size=64k cluster_size=512 cluster_size=2M compat=0.10
   extended_l2=on,cluster_size=16k refcount_bits=1
   refcount_bits=64,cluster_size=512 lazy_refcounts=on compression_type=zstd
