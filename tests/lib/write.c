@@ -129,6 +129,20 @@ static void check_after_end(const char *what)
 	free(got);
 }
 
+static void write_range(enum qi_write_type type, uint64_t off, uint64_t len)
+{
+	struct qi_write x = { type, off, len, NULL };
+	struct qi_error e = { "" };
+
+	if (type == QI_WRITE_DATA || type == QI_WRITE_COMPRESSED)
+		x.data = make_data(len);
+	apply(&x);
+	if (!open_image() || qi_node_write(t.node, &x, 1, &e))
+		complain("a write fails", e.text);
+	free_writes(&x, 1);
+	close_image();
+}
+
 static void end_at_each_call(const char *self, uint64_t seed, uint64_t backing)
 {
 	struct qi_write all[MAX_WRITES];
@@ -141,6 +155,9 @@ static void end_at_each_call(const char *self, uint64_t seed, uint64_t backing)
 		write_some();
 	if (!t.kind.has_data)
 		take_snapshot();
+	/* Clusters that the snapshot shares, or that become free. */
+	if (seed % 2)
+		write_range(QI_WRITE_DATA, 0, t.size);
 	write_some();
 	close_image();
 	memcpy(t.old, t.guest, t.size);
@@ -236,19 +253,6 @@ static uint64_t room_used(void)
 	if (stat("img", &st))
 		die("img");
 	return (uint64_t)st.st_blocks * 512;
-}
-
-static void write_range(enum qi_write_type type, uint64_t off, uint64_t len)
-{
-	struct qi_write x = { type, off, len, NULL };
-	struct qi_error e = { "" };
-
-	if (type == QI_WRITE_DATA || type == QI_WRITE_COMPRESSED)
-		x.data = make_data(len);
-	if (!open_image() || qi_node_write(t.node, &x, 1, &e))
-		complain("a write fails", e.text);
-	free_writes(&x, 1);
-	close_image();
 }
 
 /* What is given back is used again, and is a hole until then. */
