@@ -242,7 +242,7 @@ same_as_qemu() {
 # and the same command again finishes.
 @test "killed at each call, and each call fails" {
   local o action n code
-  mkdisk cluster_size=4k
+  mkdisk cluster_size=64k
   qemu-img snapshot -c s disk.qcow2
   write disk.qcow2 'write -P 4 2M 100k' 'write -z 1M 64k'
   qemu-img convert -O raw disk.qcow2 want.raw
@@ -251,7 +251,7 @@ same_as_qemu() {
     compat=1.1,lazy_refcounts=on; do
     mv disk.qcow2 orig
     for action in kill kill-after EIO; do
-      for ((n = 1; n < 600; n += 1 + n / 12)); do
+      for ((n = 1; n < 600; n += 1 + n / 8)); do
         cp orig disk.qcow2
         code=0
         QIMG_FAULT=change:$n:$action "$QIMG" amend -o $o disk.qcow2 \
