@@ -32,6 +32,7 @@ struct qi_node {
 	bool force_share;
 	bool is_named;	    /* by the caller; else found as a backing file */
 	bool opens_backing; /* false: the caller wants this node alone */
+	bool to_check;	    /* open what is damaged, as far as can be */
 	bool mark;	    /* for walks of the graph */
 	char *path, *backing_name, *backing_format; /* owned text of facts */
 	char *data_name;      /* of an external data file, as the caller said */

@@ -144,7 +144,7 @@ static int open_state(struct qi_node *n, struct qi_error *e)
 }
 
 static int node_open(struct qi_graph *g, const struct qi_name *name,
-		     struct qi_node **out, struct qi_error *e)
+		     bool to_check, struct qi_node **out, struct qi_error *e)
 {
 	struct qi_node *n = calloc(1, sizeof(*n));
 	int ret;
@@ -152,6 +152,7 @@ static int node_open(struct qi_graph *g, const struct qi_name *name,
 	if (!n)
 		return qi_no_memory(e);
 	n->graph = g;
+	n->to_check = to_check;
 	n->path = strdup(name->path);
 	ret = n->path ? qi_file_open(&n->file, name->path, false, e) :
 			qi_no_memory(e);
@@ -187,10 +188,10 @@ static struct qi_node *find_node(struct qi_graph *g, const struct qi_file *f)
 
 /* The node for a name: one that the graph has, or a new one in it. */
 static int get_node(struct qi_graph *g, const struct qi_name *name,
-		    struct qi_node **out, struct qi_error *e)
+		    bool to_check, struct qi_node **out, struct qi_error *e)
 {
 	struct qi_node *n = NULL, *known;
-	int ret = node_open(g, name, &n, e);
+	int ret = node_open(g, name, to_check, &n, e);
 
 	if (ret)
 		return ret;
@@ -221,7 +222,7 @@ static int open_backing(struct qi_node *n, struct qi_error *e)
 			ret = qi_no_memory(e);
 	}
 	if (!ret)
-		ret = get_node(n->graph, &name, &b, e);
+		ret = get_node(n->graph, &name, false, &b, e);
 	qi_name_clear(&name);
 	if (ret)
 		return qi_context(e, ret, "backing file of '%s'", n->path);
@@ -278,7 +279,7 @@ int qi_graph_add(struct qi_graph *g, const char *name,
 		free(parsed.format);
 		parsed.format = strdup(how->format);
 	}
-	ret = get_node(g, &parsed, &n, e);
+	ret = get_node(g, &parsed, how->to_check, &n, e);
 	qi_name_clear(&parsed);
 	if (ret)
 		return ret;
@@ -490,7 +491,7 @@ static int verify_all(struct qi_node **all, size_t count, struct qi_error *e)
 				       "was being opened; try again",
 				       n->path);
 		ret = qi_node_reload(n, e);
-		if (!ret && n->access == QI_ACCESS_WRITE)
+		if (!ret && n->access == QI_ACCESS_WRITE && !n->to_check)
 			ret = qi_node_check_writable(n, e);
 		if (!ret && n->access > QI_ACCESS_NONE)
 			ret = lock_data(n, e);

@@ -67,6 +67,7 @@ struct qi_open {
 	enum qi_access access; /* of the named node; backing nodes: READ */
 	bool force_share;      /* no refusal because of a writer; read only */
 	bool no_backing;       /* this node alone */
+	bool to_check;	       /* damage that a check finds is no obstacle */
 };
 
 /* What a caller may know of a node. Valid as long as its graph. */
@@ -425,7 +426,12 @@ int qi_compare_images(struct qi_node *a, struct qi_node *b, bool strict,
 		      const struct qi_progress *progress,
 		      struct qi_comparison *out, struct qi_error *e);
 
+enum qi_repair { QI_REPAIR_NONE, QI_REPAIR_LEAKS, QI_REPAIR_ALL };
 struct qi_check {
+	enum qi_repair repair; /* the node must be open for writing */
+	uint64_t corruptions_fixed;
+	uint64_t leaks_fixed;
+	/* What is left: */
 	uint64_t corruptions;
 	uint64_t leaks;
 	uint64_t errors; /* that kept parts from being checked */

@@ -210,6 +210,9 @@ static int check_table(const struct qcow2 *q, const char *what, uint64_t off,
 				     "%s at %llu is not aligned to "
 				     "clusters",
 				     what, (unsigned long long)off);
+	/* A check counts what is missing. */
+	if (q->node->to_check && off <= (uint64_t)INT64_MAX - bytes)
+		return 0;
 	if (!qi_fits(off, bytes, q->file->size))
 		return qcow2_damaged(q, e,
 				     "%s at %llu, %llu bytes, is not in "
@@ -236,7 +239,8 @@ static int check_tables(struct qcow2 *q, struct qi_error *e)
 				     "bytes needs %llu",
 				     h->l1_size, (unsigned long long)h->size,
 				     (unsigned long long)need);
-	if (reftable_bytes > QCOW2_MAX_REFTABLE_BYTES || !h->reftable_clusters)
+	if (reftable_bytes > QCOW2_MAX_REFTABLE_BYTES ||
+	    (!h->reftable_clusters && !q->node->to_check))
 		return qcow2_damaged(q, e, "refcount_table_clusters is %u",
 				     h->reftable_clusters);
 	if (h->snapshot_count > QCOW2_MAX_SNAPSHOTS)
