@@ -368,7 +368,7 @@ static int fit_table(struct update *u, struct qcow2_bitmap *b,
 	return ret ? ret : write_table(u, b, e);
 }
 
-static size_t put_entry(uint8_t *to, const struct qcow2_bitmap *b)
+size_t qcow2_bitmap_put_entry(uint8_t *to, const struct qcow2_bitmap *b)
 {
 	size_t name = strlen(b->facts.name);
 	struct qcow2_disk_bitmap d = {
@@ -404,7 +404,7 @@ static int write_directory(struct update *u, struct qi_error *e)
 	if (!dir)
 		return qi_no_memory(e);
 	for (size_t i = 0; i < u->count; i++)
-		pos += put_entry(dir + pos, &u->entries[i]);
+		pos += qcow2_bitmap_put_entry(dir + pos, &u->entries[i]);
 	ret = alloc_bytes(u, padded, &u->directory_offset, e);
 	return ret ? ret :
 		     qi_file_write(u->q->file, u->directory_offset, padded, dir,

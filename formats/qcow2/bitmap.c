@@ -17,7 +17,7 @@ void qcow2_bitmaps_free(struct qcow2 *q)
 {
 	struct qcow2_bitmaps *all = &q->bitmaps;
 
-	for (size_t i = 0; i < all->count; i++) {
+	for (size_t i = 0; i < qi_max(all->count, all->salvaged); i++) {
 		free(all->entries[i].facts.name);
 		free(all->entries[i].table);
 	}
@@ -87,7 +87,8 @@ static int take_entry(struct qcow2 *q, const uint8_t **p, const uint8_t *end)
 	if (d.granularity_bits < 64)
 		b->facts.chunks = chunks_of(q, d.granularity_bits, q->h.size);
 	b->facts.problem = entry_problem(q, &d, b);
-	if (!b->facts.problem && b->facts.in_use)
+	b->is_inconsistent = !b->facts.problem && b->facts.in_use;
+	if (b->is_inconsistent)
 		b->facts.problem = "it was in use and not closed: its bits are "
 				   "lost";
 	q->bitmaps.count++;
@@ -176,10 +177,10 @@ int qcow2_bitmaps_load(struct qcow2 *q, struct qi_error *e)
 		return 0;
 	ret = load_directory(q, count, e);
 	if (ret == -EUCLEAN) {
-		const char *problem = all->problem;
-
-		qcow2_bitmaps_free(q);
-		all->problem = problem;
+		/* A repair may use what could be read; nobody else. */
+		all->salvaged = all->count;
+		all->count = 0;
+		all->directory_offset = all->directory_size = 0;
 		return 0;
 	}
 	if (!ret)

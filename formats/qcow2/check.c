@@ -3,47 +3,29 @@
  * check.c - are the refcounts what the references say?
  *
  * The file is looked at in windows of clusters, so that memory stays bounded:
- * for each window all tables are walked and references into it are counted,
- * then compared with the refcounts on disk.
+ * for each window tables are walked and references into it are counted, then
+ * compared with the refcounts on disk. One window is enough for 1 TiB in
+ * clusters of 64 KiB. The first walk notes which groups of L2 tables refer
+ * into which windows, so that the later ones read no more than they need.
  */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "formats/qcow2/qcow2.h"
+#include "formats/qcow2/check.h"
 
-/* Memory of a window: 2 or 4 bytes, and a bit, for each cluster. */
-#define WINDOW_NARROW (16u << 20)
-#define WINDOW_WIDE (8u << 20)
+/* Clusters in a window: 2 or 4 bytes and some bits of memory for each. */
+#define WINDOW_NARROW (18u << 20)
+#define WINDOW_WIDE (9u << 20)
+#define GROUPS 65536
 
-struct checker {
-	struct qcow2 *q;
-	struct qi_check *out;
-	uint64_t first, end; /* clusters of this window */
-	/*
-	 * Refcount on disk less references found, for each: 16 bits do, modulo
-	 * 2^16, where refcounts have no more.
-	 */
-	uint16_t *narrow;
-	uint32_t *wide;
-	uint64_t *is_one; /* bits: refcount on disk is 1 */
-	const be64 *reftable;
-	uint64_t entries; /* of it */
-	bool is_first;	  /* window: report what is not about refcounts */
-	uint64_t messages;
-	uint64_t last_used;
-	uint8_t *table; /* one L2 table */
-};
-
-static void say(struct checker *c, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
-
-static void say(struct checker *c, const char *fmt, ...)
+void qcow2_check_say(struct qcow2_checker *c, const char *fmt, ...)
 {
 	char text[256];
 	va_list ap;
 
-	if (!c->out->finding || c->messages++ >= QI_CHECK_MESSAGES)
+	if (!c->out->finding || c->is_quiet ||
+	    c->messages++ >= QI_CHECK_MESSAGES)
 		return;
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
@@ -51,276 +33,338 @@ static void say(struct checker *c, const char *fmt, ...)
 	c->out->finding(c->out->arg, text);
 }
 
-/* A reference to [off, off + len) of the file. */
-static void count(struct checker *c, uint64_t off, uint64_t len)
+#define corrupt(c, ...)                                            \
+	do {                                                       \
+		if ((c)->is_first) {                               \
+			(c)->out->corruptions++;                   \
+			qcow2_check_say(c, "ERROR: " __VA_ARGS__); \
+		}                                                  \
+	} while (0)
+
+/* ------------------------------------------------------------- counting */
+
+static void set_bits(uint64_t *map, uint64_t from, uint64_t to)
+{
+	while (from < to) {
+		uint64_t n = qi_min(64 - from % 64, to - from);
+
+		map[from / 64] |= (n == 64 ? ~0ull : (1ull << n) - 1)
+				  << from % 64;
+		from += n;
+	}
+}
+
+static void add_one(struct qcow2_checker *c, uint64_t i)
+{
+	if (qcow2_check_found(c, c->first + i) < c->max) {
+		if (c->narrow)
+			c->narrow[i]++;
+		else
+			c->wide[i]++;
+		return;
+	}
+	c->out->corruptions++;
+	qcow2_check_say(c,
+			"ERROR: cluster %llu has more references than "
+			"refcounts of %u bits can count",
+			(unsigned long long)(c->first + i),
+			1u << c->q->h.refcount_order);
+}
+
+uint64_t qcow2_check_found(const struct qcow2_checker *c, uint64_t cluster)
+{
+	return c->narrow ? c->narrow[cluster - c->first] :
+			   c->wide[cluster - c->first];
+}
+
+/* Clusters [from, to), cut to the window; false when nothing is left. */
+static bool clip(const struct qcow2_checker *c, uint64_t *from, uint64_t *to)
+{
+	*from = qi_max(*from, c->first);
+	*to = qi_min(*to, c->end);
+	return *from < *to;
+}
+
+void qcow2_check_add(struct qcow2_checker *c, uint64_t from, uint64_t to)
+{
+	uint64_t i;
+
+	if (c->touches)
+		for (i = from / c->window; i <= (to - 1) / c->window; i++)
+			*c->touches |= 1ull << i % 64;
+	c->last_used = qi_max(c->last_used, to - 1);
+	if (!clip(c, &from, &to))
+		return;
+	i = from - c->first;
+	to -= c->first;
+	/* Four at a time, as long as none of them is near its end. */
+	for (; c->max == UINT16_MAX && i + 4 <= to; i += 4) {
+		uint64_t four;
+
+		memcpy(&four, &c->narrow[i], sizeof(four));
+		if (four & 0x8000800080008000)
+			break;
+		four += 0x0001000100010001;
+		memcpy(&c->narrow[i], &four, sizeof(four));
+	}
+	for (; i < to; i++)
+		add_one(c, i);
+}
+
+bool qcow2_is_past_end(const struct qcow2 *q, uint64_t off, uint64_t len)
+{
+	uint64_t end;
+
+	return !qi_add(off, len, &end) ||
+	       end >= qcow2_file_end(q) + q->cluster_size;
+}
+
+static void add_other(struct qcow2_checker *c, uint64_t from, uint64_t to)
+{
+	qcow2_check_add(c, from, to);
+	if (c->others && clip(c, &from, &to))
+		set_bits(c->others, from - c->first, to - c->first);
+}
+
+void qcow2_check_reference(struct qcow2_checker *c, uint64_t off, uint64_t len)
 {
 	unsigned bits = c->q->h.cluster_bits;
-	uint64_t i, last;
 
 	if (!len)
 		return;
-	last = (off + len - 1) >> bits;
-	if (last >= qcow2_clusters(c->q, c->q->file->size) &&
-	    qi_round_down(off, 512) >= c->q->file->size) {
-		if (!c->is_first)
-			return;
-		say(c,
-		    "ERROR: reference to %llu, %llu bytes, past the end of "
-		    "the file",
-		    (unsigned long long)off, (unsigned long long)len);
-		c->out->corruptions++;
+	if (qcow2_is_past_end(c->q, off, len)) {
+		corrupt(c,
+			"reference to %llu, %llu bytes, past the end of the "
+			"file",
+			(unsigned long long)off, (unsigned long long)len);
 		return;
 	}
-	c->last_used = qi_max(c->last_used, last);
-	for (i = qi_max(off >> bits, c->first); i <= last && i < c->end; i++) {
-		if (c->narrow)
-			c->narrow[i - c->first]--;
-		else
-			c->wide[i - c->first]--;
-	}
+	add_other(c, off >> bits, ((off + len - 1) >> bits) + 1);
 }
 
-/* The same for one whole cluster, which nearly all references are. */
-static inline void count_cluster(struct checker *c, uint64_t off)
+static void reference_table(struct qcow2_checker *c, uint64_t off)
 {
-	uint64_t cluster = off >> c->q->h.cluster_bits;
-	uint64_t i = cluster - c->first;
+	unsigned bits = c->q->h.cluster_bits;
+	uint64_t from = off >> bits;
+	uint64_t to = ((off + c->q->cluster_size - 1) >> bits) + 1;
 
-	if (!c->narrow || i >= c->end - c->first || off >= c->q->file->size) {
-		count(c, off, c->q->cluster_size);
+	if (qcow2_is_past_end(c->q, off, c->q->cluster_size)) {
+		qcow2_check_reference(c, off, c->q->cluster_size);
 		return;
 	}
-	c->narrow[i]--;
-	if (cluster > c->last_used)
-		c->last_used = cluster;
+	qcow2_check_add(c, from, to);
+	if (c->tables && clip(c, &from, &to))
+		set_bits(c->tables, from - c->first, to - c->first);
 }
 
-static bool in_window(const struct checker *c, uint64_t off)
+/* An active entry says of these clusters that they are its own, or not. */
+static void mark(struct qcow2_checker *c, uint64_t entry, uint64_t from,
+		 uint64_t to)
 {
-	uint64_t i = off >> c->q->h.cluster_bits;
-
-	return i >= c->first && i < c->end;
-}
-
-static bool is_one(const struct checker *c, uint64_t off)
-{
-	uint64_t i = (off >> c->q->h.cluster_bits) - c->first;
-
-	return c->is_one[i / 64] >> (i % 64) & 1;
-}
-
-/* log2 of the refcounts in one block. */
-static unsigned block_bits(const struct qcow2 *q)
-{
-	return q->h.cluster_bits + 3 - q->h.refcount_order;
-}
-
-/* Read one refcount again, for a message. */
-static uint64_t stored_refcount(const struct checker *c, uint64_t cluster)
-{
-	unsigned order = c->q->h.refcount_order;
-	uint64_t i = cluster >> block_bits(c->q);
-	uint64_t in = cluster & ((1ull << block_bits(c->q)) - 1);
-	uint64_t bit = in << order, block;
-	uint8_t part[16] = { 0 };
-
-	block = i < c->entries ? be64_get(c->reftable[i]) & ~511ull : 0;
-	if (!block || qi_file_read_some(c->q->file, block + bit / 64 * 8,
-					sizeof(part), part, NULL) < 0)
-		return 0;
-	return qcow2_refcount_load(part, (bit % 64) >> order, order);
-}
-
-static void check_copied(struct checker *c, const char *what, uint64_t entry,
-			 uint64_t off)
-{
-	if (!in_window(c, off) || is_one(c, off) == !!(entry & QCOW2_COPIED))
-		return;
-	c->out->corruptions++;
-	if (c->messages < QI_CHECK_MESSAGES)
-		say(c,
-		    "ERROR OFLAG_COPIED %s cluster: entry=%llx refcount=%llu",
-		    what, (unsigned long long)entry,
-		    (unsigned long long)stored_refcount(
-			    c, off >> c->q->h.cluster_bits));
+	if (to > c->total)
+		c->past_end = true;
+	if (clip(c, &from, &to))
+		set_bits(entry & QCOW2_COPIED ? c->owned : c->shared,
+			 from - c->first, to - c->first);
 }
 
 /* ----------------------------------------------------------- guest data */
 
-static void check_packed(struct checker *c, uint64_t entry, bool active)
+static void check_packed(struct qcow2_checker *c, uint64_t entry,
+			 uint64_t subclusters, bool active)
 {
 	uint64_t host, len;
 
-	qcow2_packed_place(c->q, entry, &host, &len);
-	count(c, qi_round_down(host, 512),
-	      qi_round_up(host + len, 512) - qi_round_down(host, 512));
-	if (!c->is_first)
+	if (entry & QCOW2_COPIED)
+		corrupt(c,
+			"compressed cluster with the copied flag: entry=%llx",
+			(unsigned long long)entry);
+	if (qcow2_has_data_file(c->q)) {
+		corrupt(c, "compressed cluster with a data file: entry=%llx",
+			(unsigned long long)entry);
 		return;
-	if (entry & QCOW2_COPIED) {
-		say(c,
-		    "ERROR: compressed cluster with the copied flag: "
-		    "entry=%llx",
-		    (unsigned long long)entry);
-		c->out->corruptions++;
 	}
-	if (!active)
+	if (subclusters) {
+		corrupt(c, "compressed cluster with subclusters: entry=%llx",
+			(unsigned long long)entry);
+		return;
+	}
+	qcow2_packed_place(c->q, entry, &host, &len);
+	qcow2_check_reference(c, host, len);
+	if (!c->is_first || !active)
 		return;
 	c->out->allocated_clusters++;
 	c->out->compressed_clusters++;
 	c->out->fragmented_clusters++;
 }
 
-static void check_plain(struct checker *c, uint64_t entry, bool active,
-			uint64_t *expected)
+static void count_data(struct qcow2_checker *c, uint64_t host, uint64_t n,
+		       uint64_t *expected)
+{
+	if (!c->is_first)
+		return;
+	c->out->allocated_clusters += n;
+	if (*expected && host != *expected)
+		c->out->fragmented_clusters++;
+	*expected = host + n * c->q->cluster_size;
+}
+
+static void check_data(struct qcow2_checker *c, uint64_t entry,
+		       uint64_t subclusters, bool active, uint64_t *expected)
 {
 	uint64_t host = entry & QCOW2_OFFSET_MASK;
+	uint64_t cluster = host >> c->q->h.cluster_bits;
 
-	if (!host && !(qcow2_has_data_file(c->q) && entry & QCOW2_COPIED))
-		return;
-	if (!qi_is_aligned(host, c->q->cluster_size)) {
-		if (c->is_first) {
-			say(c, "ERROR: data cluster at %llu is not aligned",
-			    (unsigned long long)host);
-			c->out->corruptions++;
-		}
+	if (subclusters & (subclusters >> 32) & UINT32_MAX)
+		corrupt(c, "subclusters both zero and allocated: bitmap=%llx",
+			(unsigned long long)subclusters);
+	if (!qi_is_aligned(host, c->q->cluster_size))
+		corrupt(c, "data cluster at %llu is not aligned",
+			(unsigned long long)host);
+	if (active)
+		count_data(c, host, 1, expected);
+	if (!qcow2_has_data_file(c->q)) {
+		qcow2_check_reference(c, host, c->q->cluster_size);
+		if (active)
+			mark(c, entry, cluster, cluster + 1);
 		return;
 	}
-	/* Clusters of a data file have no refcounts. */
-	if (!qcow2_has_data_file(c->q))
-		count_cluster(c, host);
-	if (!active)
+	/* Clusters of a data file have no refcounts; they are never shared. */
+	if (active && c->has_table && !(entry & QCOW2_COPIED))
+		corrupt(c, "data cluster without the copied flag: entry=%llx",
+			(unsigned long long)entry);
+}
+
+static void check_entry(struct qcow2_checker *c, uint64_t entry,
+			uint64_t subclusters, bool active, uint64_t *expected)
+{
+	uint64_t host = entry & QCOW2_OFFSET_MASK;
+	bool extended = c->q->l2_entry_size != sizeof(be64);
+
+	if (entry & QCOW2_COMPRESSED) {
+		check_packed(c, entry, subclusters, active);
 		return;
-	if (c->is_first) {
-		c->out->allocated_clusters++;
-		if (*expected && host != *expected)
-			c->out->fragmented_clusters++;
-		*expected = host + c->q->cluster_size;
 	}
-	if (!qcow2_has_data_file(c->q))
-		check_copied(c, "data", entry, host);
+	if (entry & QCOW2_L2_RESERVED)
+		corrupt(c, "L2 entry with reserved bits set: entry=%llx",
+			(unsigned long long)entry);
+	if (host || (qcow2_has_data_file(c->q) && entry & QCOW2_COPIED &&
+		     (extended || !(entry & QCOW2_ZERO))))
+		check_data(c, entry, subclusters, active, expected);
+	else if (subclusters & UINT32_MAX)
+		corrupt(c, "subclusters without a cluster: bitmap=%llx",
+			(unsigned long long)subclusters);
 }
 
-static void check_subclusters(struct checker *c, uint64_t entry, const be64 *p)
+/*
+ * Entries from i on that point at adjacent clusters of the file and have the
+ * same flags, which nearly all do: how many. 0: look at this one alone.
+ */
+static uint64_t plain_run(const struct qcow2 *q, const be64 *entries,
+			  uint64_t i, uint64_t count)
 {
-	uint64_t bits = be64_get(*p);
+	uint64_t entry = be64_get(entries[i]), host = entry & ~QCOW2_COPIED;
+	uint64_t max, n = 1;
 
-	if (!c->is_first || entry & QCOW2_COMPRESSED ||
-	    !(bits & (bits >> 32) & UINT32_MAX))
-		return;
-	say(c, "ERROR: subclusters both zero and allocated: bitmap=%llx",
-	    (unsigned long long)bits);
-	c->out->corruptions++;
+	if (!host || host & ~QCOW2_OFFSET_MASK || host >= qcow2_file_end(q) ||
+	    !qi_is_aligned(host, q->cluster_size))
+		return 0;
+	max = qi_min(count - i, qcow2_clusters(q, qcow2_file_end(q) - host));
+	while (n < max &&
+	       be64_get(entries[i + n]) == entry + n * q->cluster_size)
+		n++;
+	return n;
 }
 
-static void check_l2(struct checker *c, bool active)
+static void check_l2(struct qcow2_checker *c, bool active)
 {
-	unsigned words = c->q->l2_entry_size / sizeof(be64);
+	const struct qcow2 *q = c->q;
+	unsigned words = q->l2_entry_size / sizeof(be64);
 	const be64 *entries = (const be64 *)(const void *)c->table;
-	uint64_t expected = 0;
+	bool quick = words == 1 && !qcow2_has_data_file(q);
+	uint64_t expected = 0, count = 1ull << q->l2_bits, n;
 
-	for (uint64_t i = 0; i < 1ull << c->q->l2_bits; i++) {
+	for (uint64_t i = 0; i < count; i += n ? n : 1) {
 		uint64_t entry = be64_get(entries[i * words]);
+		uint64_t first = (entry & ~QCOW2_COPIED) >> q->h.cluster_bits;
 
-		if (entry & QCOW2_COMPRESSED)
-			check_packed(c, entry, active);
-		else
-			check_plain(c, entry, active, &expected);
-		if (words == 2)
-			check_subclusters(c, entry, &entries[i * words + 1]);
+		n = quick ? plain_run(q, entries, i, count) : 0;
+		if (n) {
+			add_other(c, first, first + n);
+			if (active) {
+				count_data(c, entry & ~QCOW2_COPIED, n,
+					   &expected);
+				mark(c, entry, first, first + n);
+			}
+		} else if (entry || words == 2) {
+			check_entry(c, entry,
+				    words == 2 ? be64_get(entries[i * 2 + 1]) :
+						 0,
+				    active, &expected);
+		}
 	}
 }
 
-/* One L1 table, with all below it. */
-static int check_l1(struct checker *c, uint64_t off, uint32_t size, bool active,
-		    struct qi_error *e)
+static int check_l1_entry(struct qcow2_checker *c, uint64_t entry, bool active,
+			  struct qi_error *e)
 {
 	struct qcow2 *q = c->q;
-	QI_AUTOFREE be64 *l1 = NULL;
-	int ret = qcow2_l1_read(q, off, size, &l1, e);
+	uint64_t table = entry & QCOW2_OFFSET_MASK;
+	uint64_t *touched = &c->touched[c->visit++ / c->group % GROUPS];
+	int ret = qi_interrupted(e);
 
 	if (ret)
 		return ret;
-	count(c, off, (uint64_t)size * sizeof(be64));
-	for (uint32_t i = 0; i < size; i++) {
-		uint64_t entry = be64_get(l1[i]);
-		uint64_t table = entry & QCOW2_OFFSET_MASK;
+	if (!c->is_first && !(*touched >> (c->first / c->window) % 64 & 1))
+		return 0;
+	if (c->is_first)
+		c->touches = touched;
+	c->has_table = table;
+	if (entry & QCOW2_L1_RESERVED)
+		corrupt(c, "L1 entry with reserved bits set: entry=%llx",
+			(unsigned long long)entry);
+	reference_table(c, table);
+	if (active && table)
+		mark(c, entry, table >> q->h.cluster_bits,
+		     (table >> q->h.cluster_bits) + 1);
+	if (!qi_is_aligned(table, q->cluster_size))
+		corrupt(c, "L2 table at %llu is not aligned",
+			(unsigned long long)table);
+	if (table < q->file->size) {
+		ssize_t n = qi_file_read_some(q->file, table, q->cluster_size,
+					      c->table, e);
 
-		if (!table)
-			continue;
-		ret = qi_interrupted(e);
+		if (n >= 0)
+			check_l2(c, active);
+		else
+			ret = (int)n;
+	}
+	c->touches = NULL;
+	return ret;
+}
+
+int qcow2_check_l1(struct qcow2_checker *c, uint64_t off, uint32_t size,
+		   bool active, struct qi_error *e)
+{
+	qcow2_check_reference(c, off, (uint64_t)size * sizeof(be64));
+	for (uint64_t i = 0; i < size; i++) {
+		int ret = 0;
+
+		if (i % QCOW2_PIECE == 0)
+			ret = qcow2_check_piece(c, off, i, size, e);
+		if (!ret && be64_get(c->piece[i % QCOW2_PIECE]))
+			ret = check_l1_entry(
+				c, be64_get(c->piece[i % QCOW2_PIECE]), active,
+				e);
 		if (ret)
 			return ret;
-		count(c, table, q->cluster_size);
-		if (!qi_is_aligned(table, q->cluster_size) ||
-		    qi_file_read(q->file, table, q->cluster_size, c->table,
-				 NULL)) {
-			if (c->is_first) {
-				say(c,
-				    "ERROR: L2 table at %llu is not a "
-				    "cluster of the file",
-				    (unsigned long long)table);
-				c->out->corruptions++;
-			}
-			continue;
-		}
-		check_l2(c, active);
-		if (active)
-			check_copied(c, "L2", entry, table);
 	}
 	return 0;
 }
 
-/* ------------------------------------------------------------- the rest */
+/* -------------------------------------------------------------- windows */
 
-static int check_snapshots(struct checker *c, struct qi_error *e)
-{
-	struct qcow2_snapshots all;
-	int ret = qcow2_snapshots_read(c->q, &all, e);
-
-	if (ret == -EUCLEAN) {
-		if (c->is_first) {
-			say(c, "ERROR: the snapshot table is damaged");
-			c->out->corruptions++;
-		}
-		return 0;
-	}
-	if (!ret)
-		count(c, c->q->h.snapshots_offset, all.bytes);
-	for (size_t i = 0; i < all.count && !ret; i++)
-		ret = check_l1(c, all.entries[i].l1_offset,
-			       all.entries[i].l1_size, false, e);
-	qcow2_snapshots_free(&all);
-	return ret;
-}
-
-static void check_bitmaps(struct checker *c)
-{
-	struct qcow2 *q = c->q;
-	struct qcow2_bitmaps *all = &q->bitmaps;
-
-	count(c, all->directory_offset, all->directory_size);
-	for (size_t i = 0; i < all->count; i++) {
-		struct qcow2_bitmap *b = &all->entries[i];
-
-		if (qcow2_bitmap_table(q, b, NULL)) {
-			if (c->is_first) {
-				say(c, "ERROR: bitmap '%s' has a damaged table",
-				    b->facts.name);
-				c->out->corruptions++;
-			}
-			continue;
-		}
-		count(c, b->table_offset,
-		      (uint64_t)b->table_size * sizeof(be64));
-		for (uint32_t j = 0; j < b->table_size; j++)
-			if (be64_get(b->table[j]) & QCOW2_OFFSET_MASK)
-				count(c,
-				      be64_get(b->table[j]) & QCOW2_OFFSET_MASK,
-				      q->cluster_size);
-	}
-}
-
-static void check_crypto(struct checker *c)
+static void check_crypto(struct qcow2_checker *c)
 {
 	const struct qcow2_extension *x =
 		qcow2_header_find(&c->q->h, QCOW2_EXT_CRYPTO);
@@ -329,166 +373,152 @@ static void check_crypto(struct checker *c)
 	if (!x || x->len < sizeof(place))
 		return;
 	memcpy(place, x->data, sizeof(place));
-	count(c, be64_get(place[0]), be64_get(place[1]));
+	qcow2_check_reference(c, be64_get(place[0]), be64_get(place[1]));
 }
 
-/* Take the values of one refcount block that lie in the window. */
-static void take_block(struct checker *c, uint64_t at, uint64_t from,
-		       uint64_t to)
+/* What keeps QEMU from opening the image and costs no data. */
+static void check_header(struct qcow2_checker *c)
 {
-	unsigned order = c->q->h.refcount_order;
+	const struct qcow2_header *h = &c->q->h;
 
-	for (uint64_t j = from; j < to; j++) {
-		uint64_t value = qcow2_refcount_load(c->table, j - at, order);
-		uint64_t i = j - c->first;
-
-		if (!value)
-			continue;
-		c->last_used = qi_max(c->last_used, j);
-		if (value == 1)
-			c->is_one[i / 64] |= 1ull << (i % 64);
-		if (c->narrow)
-			c->narrow[i] = (uint16_t)(c->narrow[i] + value);
-		else
-			c->wide[i] += (uint32_t)qi_min(value, INT32_MAX);
-	}
+	if (h->autoclear & QCOW2_AUTOCLEAR_RAW_DATA &&
+	    !qcow2_has_data_file(c->q))
+		corrupt(c, "the header speaks of a raw data file and there is "
+			   "none");
+	if (!h->snapshot_count &&
+	    !qi_is_aligned(h->snapshots_offset, c->q->cluster_size))
+		corrupt(c, "the snapshot table at %llu is not aligned",
+			(unsigned long long)h->snapshots_offset);
 }
 
-static int load_refcounts(struct checker *c, struct qi_error *e)
+int qcow2_check_count(struct qcow2_checker *c, struct qi_error *e)
 {
 	struct qcow2 *q = c->q;
-	unsigned bits = block_bits(q);
-
-	for (uint64_t i = 0; i < c->entries; i++) {
-		uint64_t block = be64_get(c->reftable[i]) & ~511ull;
-		uint64_t from, to;
-
-		if (!block)
-			continue;
-		count(c, block, q->cluster_size);
-		from = qi_max(i << bits, c->first);
-		to = qi_min((i + 1) << bits, c->end);
-		if (from >= to)
-			continue;
-		if (!qi_is_aligned(block, q->cluster_size) ||
-		    qi_file_read(q->file, block, q->cluster_size, c->table,
-				 NULL)) {
-			say(c,
-			    "ERROR refcount block %llu is not a cluster of "
-			    "the file",
-			    (unsigned long long)i);
-			c->out->corruptions++;
-			continue;
-		}
-		take_block(c, i << bits, from, to);
-		if (qi_interrupted(e))
-			return -EINTR;
-	}
-	return 0;
-}
-
-static void report(struct checker *c, uint64_t cluster, int32_t excess)
-{
-	uint64_t stored;
-
-	if (excess < 0)
-		c->out->corruptions++;
-	else
-		c->out->leaks++;
-	if (c->messages >= QI_CHECK_MESSAGES)
-		return;
-	stored = stored_refcount(c, cluster);
-	say(c, "%s cluster %llu refcount=%llu reference=%lld",
-	    excess < 0 ? "ERROR" : "Leaked", (unsigned long long)cluster,
-	    (unsigned long long)stored, (long long)stored - excess);
-}
-
-static void compare(struct checker *c)
-{
-	uint64_t n = c->end - c->first;
-
-	for (uint64_t i = 0; i < n; i++) {
-		int32_t excess;
-
-		/* Nearly always all of a piece is as it should be. */
-		while (c->narrow && i % 256 == 0 && i + 256 <= n &&
-		       qi_is_zero(&c->narrow[i], 512))
-			i += 256;
-		if (i == n)
-			break;
-		excess = c->narrow ? (int16_t)c->narrow[i] :
-				     (int32_t)c->wide[i];
-
-		if (excess)
-			report(c, c->first + i, excess);
-	}
-}
-
-static int check_window(struct checker *c, struct qi_error *e)
-{
-	struct qcow2 *q = c->q;
-	size_t n = (size_t)(c->end - c->first);
 	int ret;
 
-	memset(c->is_one, 0, n / 8 + 8);
-	if (c->narrow)
-		memset(c->narrow, 0, n * sizeof(*c->narrow));
-	else
-		memset(c->wide, 0, n * sizeof(*c->wide));
-	ret = load_refcounts(c, e);
-	count(c, 0, q->cluster_size);
-	count(c, q->h.reftable_offset,
-	      (uint64_t)q->h.reftable_clusters * q->cluster_size);
-	if (!ret && q->h.l1_size)
-		ret = check_l1(c, q->h.l1_offset, q->h.l1_size, true, e);
+	c->visit = 0;
+	check_header(c);
+	qcow2_check_reference(c, 0, q->cluster_size);
+	ret = qcow2_check_l1(c, q->h.l1_offset, q->h.l1_size, true, e);
 	if (!ret)
-		ret = check_snapshots(c, e);
-	check_bitmaps(c);
+		ret = qcow2_check_snapshots(c, e);
+	if (!ret && !c->without_refcounts)
+		qcow2_check_reference(c, q->h.reftable_offset,
+				      (uint64_t)q->h.reftable_clusters *
+					      q->cluster_size);
 	check_crypto(c);
-	if (!ret)
-		compare(c);
-	return ret;
+	return ret ? ret : qcow2_check_bitmaps(c, e);
 }
 
-/* One past the last cluster that the file or a refcount block speaks of. */
-static uint64_t cluster_count(const struct checker *c)
+bool qcow2_checker_next(struct qcow2_checker *c)
 {
-	unsigned bits = block_bits(c->q);
-	uint64_t n = qcow2_clusters(c->q, c->q->file->size);
-	uint64_t entries = c->entries;
+	size_t words;
 
-	while (entries && !(be64_get(c->reftable[entries - 1]) & ~511ull))
-		entries--;
-	/* Blocks far past the end of the file are damage, not clusters. */
-	return qi_max(n, qi_min(entries << bits, n + (1ull << bits)));
-}
-
-static int check_all(struct checker *c, struct qi_error *e)
-{
-	bool is_wide = c->q->h.refcount_order > 4;
-	uint64_t window = is_wide ? WINDOW_WIDE : WINDOW_NARROW;
-	uint64_t total = cluster_count(c);
-	size_t n = (size_t)qi_min(total, window) + 1;
-	int ret = 0;
-
-	c->table = malloc(c->q->cluster_size);
-	c->is_one = malloc(n / 8 + 16);
-	if (is_wide)
-		c->wide = malloc(n * sizeof(*c->wide));
+	c->is_first = !c->end;
+	c->first = c->end;
+	if (c->first >= c->total)
+		return false;
+	c->end = qi_min(c->first + c->window, c->total);
+	c->is_suspect = false;
+	words = (size_t)(c->end - c->first) / 64 + 1;
+	if (c->narrow)
+		memset(c->narrow, 0, words * 64 * sizeof(*c->narrow));
 	else
-		c->narrow = malloc(n * sizeof(*c->narrow));
-	if (!c->table || !c->is_one || (!c->wide && !c->narrow))
-		ret = qi_no_memory(e);
-	while (!ret && c->first < total) {
-		c->end = qi_min(c->first + window, total);
-		ret = check_window(c, e);
-		c->first = c->end;
-		c->is_first = false;
+		memset(c->wide, 0, words * 64 * sizeof(*c->wide));
+	memset(c->owned, 0, words * 8);
+	memset(c->shared, 0, words * 8);
+	memset(c->is_one, 0, words * 8);
+	if (c->tables) {
+		memset(c->tables, 0, words * 8);
+		memset(c->others, 0, words * 8);
 	}
-	free(c->table);
-	free(c->is_one);
-	free(c->wide);
+	return true;
+}
+
+void qcow2_checker_free(struct qcow2_checker *c)
+{
 	free(c->narrow);
+	free(c->wide);
+	free(c->owned);
+	free(c->shared);
+	free(c->is_one);
+	free(c->tables);
+	free(c->others);
+	free(c->reftable);
+	free(c->touched);
+	free(c->table);
+	free(c->piece);
+	free(c->clashes.cluster);
+}
+
+static bool allocate(struct qcow2_checker *c, size_t words)
+{
+	if (c->max > UINT16_MAX)
+		c->wide = malloc(words * 64 * sizeof(*c->wide));
+	else
+		c->narrow = malloc(words * 64 * sizeof(*c->narrow));
+	c->owned = malloc(words * 8);
+	c->shared = malloc(words * 8);
+	c->is_one = malloc(words * 8);
+	c->touched = calloc(GROUPS, sizeof(*c->touched));
+	c->table = qi_alloc_aligned(c->q->cluster_size);
+	c->piece = malloc(QCOW2_PIECE * sizeof(be64));
+	return (c->wide || c->narrow) && c->owned && c->shared && c->is_one &&
+	       c->touched && c->table && c->piece;
+}
+
+int qcow2_checker_init(struct qcow2_checker *c, struct qcow2 *q,
+		       struct qi_check *out, uint64_t total, struct qi_error *e)
+{
+	unsigned order = q->h.refcount_order;
+	uint64_t bytes = (uint64_t)q->h.reftable_clusters * q->cluster_size;
+	uint64_t per_block = (uint64_t)q->cluster_size * 8 >> order;
+	uint64_t visits = ((uint64_t)q->h.snapshot_count + 1) *
+			  ((uint64_t)q->h.l1_size + 1);
+	ssize_t n;
+
+	*c = (struct qcow2_checker){ .q = q, .out = out, .total = total };
+	c->max = order > 4 ? UINT32_MAX : (1ull << (1u << order)) - 1;
+	/* Blocks do not lie in two windows. */
+	c->window = qi_round_down(order > 4 ? WINDOW_WIDE : WINDOW_NARROW,
+				  per_block);
+	c->entries = bytes / sizeof(be64);
+	c->group = visits / GROUPS + 1;
+	c->reftable = malloc(bytes + 1);
+	if (!c->reftable ||
+	    !allocate(c, (size_t)qi_min(total, c->window) / 64 + 2))
+		return qi_no_memory(e);
+	n = qi_file_read_some(q->file, q->h.reftable_offset, bytes, c->reftable,
+			      e);
+	return n < 0 ? (int)n : 0;
+}
+
+int qcow2_check_pass(struct qcow2_checker *c, struct qcow2 *q,
+		     struct qi_check *out, bool is_quiet, bool want_clashes,
+		     struct qi_error *e)
+{
+	/* A region may end in the cluster after the last. */
+	uint64_t total = qcow2_clusters(q, q->file->size) + 1;
+	int ret = qcow2_checker_init(c, q, out, total, e);
+
+	c->is_quiet = is_quiet;
+	if (!ret && want_clashes) {
+		size_t words = (size_t)qi_min(total, c->window) / 64 + 2;
+
+		c->tables = malloc(words * 8);
+		c->others = malloc(words * 8);
+		if (!c->tables || !c->others)
+			ret = qi_no_memory(e);
+	}
+	while (!ret && qcow2_checker_next(c)) {
+		ret = qcow2_check_count(c, e);
+		if (!ret)
+			ret = qcow2_check_compare(c, QCOW2_FIX_NONE, e);
+		if (!ret && (c->is_suspect || (c->is_first && c->past_end)))
+			ret = qcow2_check_copied(c, e);
+	}
+	out->total_clusters = qcow2_clusters(q, qi_round_down(q->h.size, 512));
+	out->image_end = (c->last_used + 1) << q->h.cluster_bits;
 	return ret;
 }
 
@@ -496,20 +526,12 @@ int qcow2_check(struct qi_node *node, struct qi_check *check,
 		struct qi_error *e)
 {
 	struct qcow2 *q = qcow2_of(node);
-	uint64_t bytes = (uint64_t)q->h.reftable_clusters * q->cluster_size;
-	QI_AUTOFREE be64 *table = malloc(bytes);
-	struct checker c = { .q = q,
-			     .out = check,
-			     .is_first = true,
-			     .reftable = table,
-			     .entries = bytes / sizeof(be64) };
-	int ret = table ? qi_file_read(q->file, q->h.reftable_offset, bytes,
-				       table, e) :
-			  qi_no_memory(e);
+	struct qcow2_checker c;
+	int ret;
 
-	check->total_clusters = qcow2_clusters(q, q->h.size);
-	if (!ret)
-		ret = check_all(&c, e);
-	check->image_end = (c.last_used + 1) << q->h.cluster_bits;
+	if (check->repair != QI_REPAIR_NONE)
+		return qcow2_check_repair(q, check, e);
+	ret = qcow2_check_pass(&c, q, check, false, false, e);
+	qcow2_checker_free(&c);
 	return ret;
 }

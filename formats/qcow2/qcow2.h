@@ -48,10 +48,11 @@ struct qcow2_refcounts;
 struct qcow2_bitmap {
 	struct qi_stored_bitmap facts;
 	uint64_t table_offset;
-	uint32_t table_size; /* entries */
-	uint32_t flags;	     /* as stored */
-	be64 *table;	     /* loaded when first used */
-	bool is_new;	     /* update: table and data are not referenced yet */
+	uint32_t table_size;  /* entries */
+	uint32_t flags;	      /* as stored */
+	bool is_inconsistent; /* in use, and nothing else is wrong with it */
+	be64 *table;	      /* loaded when first used */
+	bool is_new; /* update: table and data are not referenced yet */
 };
 
 struct qcow2_bitmaps {
@@ -61,6 +62,7 @@ struct qcow2_bitmaps {
 	uint64_t directory_offset;
 	uint64_t directory_size;
 	const char *problem; /* why the directory is not used, or NULL */
+	size_t salvaged;     /* then: entries that can be read all the same */
 };
 
 struct qcow2 {
@@ -311,6 +313,8 @@ int qcow2_bitmaps_update(struct qcow2 *q,
 			 const struct qi_bitmap_change *changes, size_t count,
 			 const void *record, size_t record_len,
 			 const struct qcow2_resize *resize, struct qi_error *e);
+/* Write a directory entry without its padding; bytes with padding. */
+size_t qcow2_bitmap_put_entry(uint8_t *to, const struct qcow2_bitmap *b);
 extern const struct qi_bitmap_ops qcow2_bitmap_ops;
 int qcow2_check(struct qi_node *n, struct qi_check *check, struct qi_error *e);
 
