@@ -21,13 +21,24 @@ enum {
 
 static struct {
 	const char *format;
-	bool force_share, quiet;
-	int output, wait;
-} opt;
+	bool force_share, quiet, dry_run;
+	int output, wait, repair;
+} opt = { .repair = -1 };
+
+/* In the order of enum qi_repair, without its first. */
+static const char *const repair_choices[] = { "leaks", "all", NULL };
 
 static const struct qi_option options[] = {
 	QI_OPT_TEXT("format", 'f', "FMT", &opt.format, QI_COMPLETE_FORMAT,
 		    "format of the image (found by probing)"),
+	{ .name = "repair",
+	  .letter = 'r',
+	  .arg = "leaks|all",
+	  .help = "repair leaked clusters, or all that can be",
+	  .type = QI_OPTION_CHOICE,
+	  .value = &opt.repair,
+	  .choices = repair_choices },
+	QI_OPT_DRY_RUN('n', &opt.dry_run),
 	QI_OPT_OUTPUT(&opt.output),
 	QI_OPT_QUIET(&opt.quiet),
 	QI_OPT_FORCE_SHARE(&opt.force_share),
@@ -101,6 +112,8 @@ static void print_json(const struct qi_check *c,
 	set_if_any(o, "total-clusters", c->total_clusters);
 	set_if_any(o, "corruptions", c->corruptions);
 	set_if_any(o, "leaks", c->leaks);
+	set_if_any(o, "corruptions-fixed", c->corruptions_fixed);
+	set_if_any(o, "leaks-fixed", c->leaks_fixed);
 	json_object_set_new(o, "check-errors", qi_json_uint(c->errors));
 	set_if_any(o, "allocated-clusters", c->allocated_clusters);
 	set_if_any(o, "fragmented-clusters", c->fragmented_clusters);
@@ -118,23 +131,56 @@ static int exit_code(const struct qi_check *c)
 	return c->leaks ? CHECK_LEAKS : CHECK_CLEAN;
 }
 
+static int check_as_wanted(struct qi_node *n, struct qi_check *check,
+			   struct qi_error *e)
+{
+	uint64_t corruptions, leaks;
+	int ret;
+
+	if (!opt.dry_run)
+		check->repair = (enum qi_repair)(opt.repair + 1);
+	ret = qi_check_image(n, check, e);
+	corruptions = check->corruptions_fixed;
+	leaks = check->leaks_fixed;
+	if (ret < 0 || (!corruptions && !leaks))
+		return ret;
+	if (opt.output == QI_OUTPUT_HUMAN && !opt.quiet)
+		printf("The following inconsistencies were found and "
+		       "repaired:\n\n"
+		       "    %llu leaked clusters\n"
+		       "    %llu corruptions\n\n"
+		       "Double checking the fixed image now...\n",
+		       (unsigned long long)leaks,
+		       (unsigned long long)corruptions);
+	*check = (struct qi_check){ .finding = on_finding,
+				    .corruptions_fixed = corruptions,
+				    .leaks_fixed = leaks };
+	return qi_check_image(n, check, e);
+}
+
 static int run(int argc, char **argv)
 {
 	QI_AUTO_GRAPH struct qi_graph *g = qi_new_graph();
+	bool writes = opt.repair >= 0 && !opt.dry_run;
 	struct qi_open how = {
 		.format = opt.format,
-		.access = QI_ACCESS_READ,
+		.access = writes ? QI_ACCESS_WRITE : QI_ACCESS_READ,
 		.force_share = opt.force_share,
 		.no_backing = true,
+		.to_check = true,
 	};
 	struct qi_check check = { .finding = on_finding };
 	struct qi_error e = { "" };
 	struct qi_node *n;
-	int ret = qi_open_image(g, argv[0], &how, opt.wait, &n, &e);
+	int ret;
 
+	if (writes && opt.force_share)
+		return qi_usage("a repair writes: --force-share goes with "
+				"--dry-run alone");
+	ret = qi_open_image(g, argv[0], &how, opt.wait, &n, &e);
 	if (ret < 0)
 		return qi_report_as(ret, &e, CHECK_NOT_DONE);
-	ret = qi_check_image(n, &check, &e);
+	ret = check_as_wanted(n, &check, &e);
 	if (ret < 0)
 		return qi_report_as(ret, &e,
 				    ret == -ENOTSUP ? CHECK_UNSUPPORTED :
@@ -152,7 +198,8 @@ const struct qi_command qi_command_check = {
 	.synopsis = QI_LINES("[OPTION]... FILE"),
 	.options = options,
 	.examples = QI_LINES("qimg check disk.qcow2",
-			     "qimg check --output json disk.qcow2"),
+			     "qimg check --output json disk.qcow2",
+			     "qimg check --repair all disk.qcow2"),
 	.min_args = 1,
 	.max_args = 1,
 	.complete = QI_COMPLETE_FILE,
