@@ -18,10 +18,15 @@ setup() {
 }
 
 # refused CODE WORDS: qimg does not open bad.qcow2; CODE is that of native
-# commands, WORDS are in the message.
+# commands, WORDS are in the message. A check counts what QEMU's counts.
 refused() {
-  local args
-  for args in info map check 'convert -O raw' 'convert -f qcow2 -O qcow2'; do
+  local args check=check
+  run_apart qemu-img check bad.qcow2
+  if [ "$status" = 2 ]; then
+    check=
+    expect_code 2 timeout -s KILL 2 "$QIMG" check bad.qcow2
+  fi
+  for args in info map $check 'convert -O raw' 'convert -f qcow2 -O qcow2'; do
     # shellcheck disable=SC2086 # it is several words
     case $args in
     convert*) one_line 1 $args bad.qcow2 out ;;
