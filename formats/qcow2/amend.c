@@ -204,12 +204,15 @@ static int store_snapshots(struct qcow2 *q, const struct qcow2_snapshots *all,
 	QI_AUTOFREE uint8_t *old = calloc(1, all->bytes + room);
 	uint8_t *table = old ? old + all->bytes : NULL;
 	size_t pos = 0;
-	int ret = old ? qi_file_read(q->file, q->h.snapshots_offset, all->bytes,
-				     old, e) :
-			qi_no_memory(e);
+	ssize_t n;
 
-	if (ret)
-		return ret;
+	if (!old)
+		return qi_no_memory(e);
+	/* The file may end before the padding of the last entry. */
+	n = qi_file_read_some(q->file, q->h.snapshots_offset, all->bytes, old,
+			      e);
+	if (n < 0)
+		return (int)n;
 	for (size_t i = 0; i < all->count; i++)
 		pos += put_entry(table + pos, old + all->entries[i].pos,
 				 &all->entries[i]);
