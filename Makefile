@@ -203,7 +203,7 @@ bench: all
 # SOURCE:DESTINATION below PREFIX:MODE
 installed := $(B)/qimg:bin/qimg:755 \
 	$(B)/libqimg.a:lib/libqimg.a:644 \
-	lib/qimg.h:include/qimg.h:644 \
+	$(foreach p,$(wildcard lib/qimg*.h),$p:include/$(p:lib/%=%):644) \
 	$(foreach p,$(wildcard man/*.1),$p:share/$(p:man/%=man/man1/%):644) \
 	$(foreach p,$(wildcard man/*.7),$p:share/$(p:man/%=man/man7/%):644) \
 	completions/qimg.bash:share/bash-completion/completions/qimg:644 \

@@ -322,7 +322,7 @@ int qi_dirty_ranges(const struct qi_dirty *dirty, struct qi_ranges **out);
 int qi_dirty_bytes(const struct qi_dirty *dirty, uint64_t *out,
 		   struct qi_error *e);
 
-/* ---------------------------------------------------------------- plans */
+/* --------------------------------------------------- plans and progress */
 
 /*
  * The steps of a mutating operation as text, filled by its *_plan function
@@ -333,6 +333,18 @@ struct qi_plan {
 	size_t count;
 };
 void qi_plan_free(struct qi_plan *p);
+
+/* Called by long operations as they go on. */
+struct qi_progress {
+	void (*fn)(void *arg, uint64_t done, uint64_t total);
+	void *arg;
+};
+
+struct qi_copy_stats {
+	uint64_t read;	  /* guest bytes read */
+	uint64_t written; /* guest bytes stored as data */
+	uint64_t zero;	  /* guest bytes stored as zero */
+};
 
 /* --------------------------------------------------------- bitmap verbs */
 
@@ -356,179 +368,6 @@ int qi_node_bitmap_edit(struct qi_node *n, const struct qi_bitmap_edit *edit,
 int qi_drive_bitmap_edit(struct qi_drive *d, const struct qi_bitmap_edit *edit,
 			 struct qi_plan *plan, bool dry_run,
 			 struct qi_error *e);
-
-/* ------------------------------------------------------ making images */
-
-struct qi_progress {
-	void (*fn)(void *arg, uint64_t done, uint64_t total);
-	void *arg;
-};
-
-/* What a new part of a disk is given before it is written. */
-enum qi_preallocation {
-	QI_PREALLOC_OFF,
-	QI_PREALLOC_METADATA, /* a place in the image */
-	QI_PREALLOC_FALLOC,   /* ... and room in the file system */
-	QI_PREALLOC_FULL,     /* ... written with zeroes */
-};
-/* As people write it: off, metadata, falloc, full. */
-int qi_preallocation_parse(const char *text, enum qi_preallocation *out,
-			   struct qi_error *e);
-
-struct qi_create {
-	const char *format;	    /* driver name */
-	const char *options;	    /* "a=b,c=d" as after -o; commas doubled */
-	uint64_t size;		    /* QI_NO_OFFSET: from the backing file */
-	const char *backing_name;   /* NULL: none (or in options) */
-	const char *backing_format; /* as recorded */
-	bool unchecked_backing;	    /* do not open the backing file (-u) */
-	bool replace;		    /* existing files may be replaced */
-	bool ignores_size_option;   /* else `size` rules out size= in options */
-};
-
-/* Create an empty image under a temporary name and rename it into place. */
-int qi_create_image(const char *path, const struct qi_create *c,
-		    struct qi_error *e);
-/* The size the image got, for messages: as c->size, resolved. */
-int qi_create_size(const char *path, const struct qi_create *c, uint64_t *size,
-		   struct qi_error *e);
-
-struct qi_convert {
-	struct qi_create target; /* size is that of the source */
-	bool compress;
-	unsigned threads; /* 0: as many as there are processors */
-	struct qi_progress progress;
-};
-struct qi_copy_stats {
-	uint64_t read;	  /* guest bytes read */
-	uint64_t written; /* guest bytes stored as data */
-	uint64_t zero;	  /* guest bytes stored as zero */
-};
-/* Write the guest view of src into a new image at path. */
-int qi_convert_image(struct qi_node *src, const char *path,
-		     const struct qi_convert *c, struct qi_copy_stats *stats,
-		     struct qi_error *e);
-
-/* ------------------------------------------------------- reading images */
-
-enum qi_compare_result {
-	QI_COMPARE_EQUAL,
-	QI_COMPARE_DIFFERENT, /* content differs at `off` */
-	QI_COMPARE_SIZE,      /* strict: sizes differ */
-	QI_COMPARE_STATUS,    /* strict: allocation differs at `off` */
-};
-struct qi_comparison {
-	enum qi_compare_result result;
-	uint64_t off;
-	bool size_differs; /* equal, but one is longer (with zeroes) */
-};
-int qi_compare_images(struct qi_node *a, struct qi_node *b, bool strict,
-		      const struct qi_progress *progress,
-		      struct qi_comparison *out, struct qi_error *e);
-
-enum qi_repair { QI_REPAIR_NONE, QI_REPAIR_LEAKS, QI_REPAIR_ALL };
-struct qi_check {
-	enum qi_repair repair; /* the node must be open for writing */
-	uint64_t corruptions_fixed;
-	uint64_t leaks_fixed;
-	/* What is left: */
-	uint64_t corruptions;
-	uint64_t leaks;
-	uint64_t errors; /* that kept parts from being checked */
-	uint64_t total_clusters;
-	uint64_t allocated_clusters;
-	uint64_t compressed_clusters;
-	uint64_t fragmented_clusters;
-	uint64_t image_end;
-	/* Called with each finding, the first QI_CHECK_MESSAGES of them. */
-	void (*finding)(void *arg, const char *text);
-	void *arg;
-};
-#define QI_CHECK_MESSAGES 1000
-/* -ENOTSUP: the format has no check. Findings are counts, not failures. */
-int qi_check_image(struct qi_node *n, struct qi_check *check,
-		   struct qi_error *e);
-
-/* ------------------------------------------------------ writing images */
-
-/* One change of guest data in one image; layers below stay as they are. */
-enum qi_write_type {
-	QI_WRITE_DATA,
-	/* Whole clusters, the last may be cut by the end of the disk. */
-	QI_WRITE_COMPRESSED, /* stored packed where that is smaller */
-	QI_WRITE_ZERO,	     /* reads as zero; clusters stay if they can */
-	QI_WRITE_UNMAP,	     /* reads as zero; clusters are given back */
-	/*
-	 * Whole clusters alone, the rest is left. They read as zero, or, where
-	 * the format cannot say that above a backing file, as before.
-	 */
-	QI_WRITE_DISCARD,
-};
-struct qi_write {
-	enum qi_write_type type;
-	uint64_t off, len; /* any alignment, inside the disk */
-	const void *data;  /* DATA and COMPRESSED: len bytes */
-};
-/*
- * Do `count` writes in order; durable when this returns. Enabled bitmaps of
- * the node, segments too, get all ranges first, by one header write. On
- * failure or a crash each cluster is old or new. The backing chain must be
- * open where something of it has to be copied.
- */
-int qi_node_write(struct qi_node *n, const struct qi_write *writes,
-		  size_t count, struct qi_error *e);
-
-/* ------------------------------------------------------ changing images */
-
-/*
- * Another size of the virtual disk. A new part reads as zero, also where the
- * backing file is longer than the node was. What is past a smaller end is
- * deleted. Bitmaps of the node follow; drive bitmaps know the smallest size.
- */
-struct qi_resize {
-	uint64_t size;			     /* bytes, more than 0 */
-	bool shrink;			     /* it may get smaller */
-	enum qi_preallocation preallocation; /* of a new part */
-};
-/* The node must be open for writing, with its backing chain. */
-int qi_resize_image(struct qi_node *n, const struct qi_resize *r,
-		    struct qi_plan *plan, bool dry_run, struct qi_error *e);
-
-/* Options of a format that can be changed later; NULL: none can. */
-const struct qi_format_option *qi_format_amend_options(const char *format);
-struct qi_amend {
-	const char *options; /* "a=b,c=d" as after -o; commas doubled */
-	struct qi_progress progress;
-};
-int qi_amend_image(struct qi_node *n, const struct qi_amend *a,
-		   struct qi_plan *plan, bool dry_run, struct qi_error *e);
-
-/* -------------------------------------------------- internal snapshots */
-
-/* Kept inside one image (qcow2), as by qemu-img snapshot. */
-struct qi_internal_snapshot {
-	char *id;
-	char *name;
-	uint64_t disk_size;
-	uint64_t vm_state_size;
-	uint64_t vm_clock_nsec;
-	uint64_t icount;
-	uint32_t date_sec; /* since the epoch */
-	uint32_t date_nsec;
-};
-/* In stored order. Free with qi_internal_snapshots_free(). */
-int qi_internal_snapshots(struct qi_node *n, struct qi_internal_snapshot **out,
-			  size_t *count, struct qi_error *e);
-void qi_internal_snapshots_free(struct qi_internal_snapshot *all, size_t count);
-
-enum qi_internal_verb {
-	QI_INTERNAL_CREATE,
-	QI_INTERNAL_APPLY, /* enabled bitmaps get what it changes */
-	QI_INTERNAL_DELETE,
-};
-/* name: that of the new one, else name or id of one that is there. */
-int qi_internal_snapshot_edit(struct qi_node *n, enum qi_internal_verb verb,
-			      const char *name, struct qi_error *e);
 
 /* ------------------------------------------------- snapshots and commit */
 
@@ -607,85 +446,8 @@ int qi_node_dependents(struct qi_node *n, const struct qi_node *except,
 		       struct qi_files *out, struct qi_error *e);
 void qi_files_free(struct qi_files *f);
 
-/* -------------------------------------------------------------- backups */
+#include "qimg-image.h"
 
-enum qi_backup_type { QI_BACKUP_FULL, QI_BACKUP_INCREMENTAL };
-
-struct qi_backup {
-	enum qi_backup_type type;
-	struct qi_drive **drives;
-	size_t drive_count;
-	const char *bitmap; /* NULL: full only, no bitmap is cleared */
-	bool compress;
-	unsigned threads;
-	struct qi_progress progress;
-};
-
-/* One drive in one point. Strings belong to the point. */
-struct qi_point_drive {
-	char *name;
-	char *parent; /* id of the point it is an increment of, or NULL */
-	char *file;   /* path inside the point's folder */
-	char *hashes; /* the same for its list of hashes */
-	uint64_t size;
-	uint64_t dirty;	 /* bytes of the dirty set */
-	uint64_t stored; /* bytes stored as data */
-	uint64_t zero;	 /* bytes stored as zero */
-	char *bitmap;	 /* or NULL */
-	struct qi_uuid drive, from, to;
-	char *reason; /* "" when the dirty set was exact */
-};
-
-/* A restore point. Belongs to its repository. */
-struct qi_point {
-	char *id;
-	char *problem; /* NULL, or why its manifest cannot be used */
-	char *parent;  /* of its first drive; NULL for a full one */
-	enum qi_backup_type type;
-	int64_t time;	    /* seconds since the epoch, UTC */
-	uint64_t file_size; /* bytes of its image files */
-	double seconds;	    /* it took */
-	struct qi_point_drive *drives;
-	size_t drive_count;
-};
-struct qi_repo;
-/*
- * Open a repository; create: make one if the folder is empty or missing. It
- * is removed again when it is freed without a point.
- */
-int qi_repo_open(const char *path, bool create, struct qi_repo **out,
-		 struct qi_error *e);
-void qi_repo_free(struct qi_repo *r);
-/* Points, oldest first. Valid until the repository is freed. */
-const struct qi_point *qi_repo_points(const struct qi_repo *r, size_t *count);
-/* Point by id, unique prefix of one, or "last"; or the last not after a time
- * (YYYY-MM-DD[THH:MM[:SS]], UTC). NULL and *e when there is none. */
-const struct qi_point *qi_repo_find(const struct qi_repo *r, const char *which,
-				    struct qi_error *e);
-
-/*
- * Take a point. The graph of the drives must be locked, heads for writing
- * when there is a bitmap. *out belongs to the repository.
- */
-int qi_repo_backup(struct qi_repo *r, const struct qi_backup *b,
-		   struct qi_plan *plan, bool dry_run,
-		   const struct qi_point **out, struct qi_error *e);
-
-struct qi_verify {
-	bool read_data;	       /* compare all stored data with the hashes */
-	uint64_t files, bytes; /* looked at */
-	uint64_t problems;
-	void (*finding)(void *arg, const char *text);
-	void *arg;
-	struct qi_progress progress;
-};
-/* Verify one point and what it rests on. Problems are counts. */
-int qi_repo_verify(struct qi_repo *r, const struct qi_point *p,
-		   struct qi_verify *v, struct qi_error *e);
-
-/* Open the image of one drive of a point, to be read like any node. */
-int qi_repo_open_image(struct qi_repo *r, const struct qi_point *p,
-		       const char *drive, struct qi_graph *g,
-		       struct qi_node **out, struct qi_error *e);
+#include "qimg-backup.h"
 
 #endif

@@ -27,6 +27,8 @@ expected() {
   local page
   cat <<'END'
 644 include/qimg.h
+644 include/qimg-backup.h
+644 include/qimg-image.h
 644 lib/libqimg.a
 644 share/bash-completion/completions/qimg
 644 share/fish/vendor_completions.d/qimg.fish

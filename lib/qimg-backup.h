@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * qimg-backup.h - the public interface of libqimg: backup repositories
+ *
+ * Part of qimg.h, which includes it.
+ */
+#ifndef QI_QIMG_BACKUP_H
+#define QI_QIMG_BACKUP_H
+
+#include "qimg.h"
+
+enum qi_backup_type { QI_BACKUP_FULL, QI_BACKUP_INCREMENTAL };
+
+struct qi_backup {
+	enum qi_backup_type type;
+	struct qi_drive **drives;
+	size_t drive_count;
+	const char *bitmap; /* NULL: full only, no bitmap is cleared */
+	bool compress;
+	unsigned threads;
+	struct qi_progress progress;
+};
+
+/* One drive in one point. Strings belong to the point. */
+struct qi_point_drive {
+	char *name;
+	char *parent; /* id of the point it is an increment of, or NULL */
+	char *file;   /* path inside the point's folder */
+	char *hashes; /* the same for its list of hashes */
+	uint64_t size;
+	uint64_t dirty;	 /* bytes of the dirty set */
+	uint64_t stored; /* bytes stored as data */
+	uint64_t zero;	 /* bytes stored as zero */
+	char *bitmap;	 /* or NULL */
+	struct qi_uuid drive, from, to;
+	char *reason; /* "" when the dirty set was exact */
+};
+
+/* A restore point. Belongs to its repository. */
+struct qi_point {
+	char *id;
+	char *problem; /* NULL, or why its manifest cannot be used */
+	char *parent;  /* of its first drive; NULL for a full one */
+	enum qi_backup_type type;
+	int64_t time;	    /* seconds since the epoch, UTC */
+	uint64_t file_size; /* bytes of its image files */
+	double seconds;	    /* it took */
+	struct qi_point_drive *drives;
+	size_t drive_count;
+};
+struct qi_repo;
+/*
+ * Open a repository; create: make one if the folder is empty or missing. It
+ * is removed again when it is freed without a point.
+ */
+int qi_repo_open(const char *path, bool create, struct qi_repo **out,
+		 struct qi_error *e);
+void qi_repo_free(struct qi_repo *r);
+/* Points, oldest first. Valid until the repository is freed. */
+const struct qi_point *qi_repo_points(const struct qi_repo *r, size_t *count);
+/* Point by id, unique prefix of one, or "last"; or the last not after a time
+ * (YYYY-MM-DD[THH:MM[:SS]], UTC). NULL and *e when there is none. */
+const struct qi_point *qi_repo_find(const struct qi_repo *r, const char *which,
+				    struct qi_error *e);
+
+/*
+ * Take a point. The graph of the drives must be locked, heads for writing
+ * when there is a bitmap. *out belongs to the repository.
+ */
+int qi_repo_backup(struct qi_repo *r, const struct qi_backup *b,
+		   struct qi_plan *plan, bool dry_run,
+		   const struct qi_point **out, struct qi_error *e);
+
+struct qi_verify {
+	bool read_data;	       /* compare all stored data with the hashes */
+	uint64_t files, bytes; /* looked at */
+	uint64_t problems;
+	void (*finding)(void *arg, const char *text);
+	void *arg;
+	struct qi_progress progress;
+};
+/* Verify one point and what it rests on. Problems are counts. */
+int qi_repo_verify(struct qi_repo *r, const struct qi_point *p,
+		   struct qi_verify *v, struct qi_error *e);
+
+/* Open the image of one drive of a point, to be read like any node. */
+int qi_repo_open_image(struct qi_repo *r, const struct qi_point *p,
+		       const char *drive, struct qi_graph *g,
+		       struct qi_node **out, struct qi_error *e);
+
+#endif
