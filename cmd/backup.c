@@ -125,8 +125,19 @@ static void add_step(struct qi_plan *plan, char *step)
 }
 
 /* --dry-run where there is no repository yet that could plan. */
-static void plan_first(struct qi_plan *plan)
+static int plan_first(struct qi_drive **drive, struct qi_plan *plan,
+		      struct qi_error *e)
 {
+	for (size_t i = 0; i < opt.drives.count; i++) {
+		struct qi_dirty *dirty = NULL;
+		int ret = qi_chain_check_readable(qi_drive_head(drive[i]), e);
+
+		if (ret >= 0 && opt.bitmap)
+			ret = qi_dirty_new(drive[i], opt.bitmap, &dirty, e);
+		qi_dirty_free(dirty);
+		if (ret < 0)
+			return ret;
+	}
 	add_step(plan, qi_xprintf("make the repository '%s'", opt.to));
 	for (size_t i = 0; i < opt.drives.count; i++)
 		add_step(plan, qi_xprintf("store all of drive '%s'",
@@ -134,6 +145,7 @@ static void plan_first(struct qi_plan *plan)
 	for (size_t i = 0; opt.bitmap && i < opt.drives.count; i++)
 		add_step(plan, qi_xprintf("clear bitmap '%s' of drive '%s'",
 					  opt.bitmap, opt.drives.item[i]));
+	return 0;
 }
 
 static int back_up(struct qi_drive **drive, struct qi_error *e)
@@ -152,9 +164,10 @@ static int back_up(struct qi_drive **drive, struct qi_error *e)
 	int ret;
 
 	if (opt.dry_run && opt.full && access(opt.to, F_OK)) {
-		plan_first(&plan);
-		print_backup(NULL, &plan);
-		return 0;
+		ret = plan_first(drive, &plan, e);
+		if (ret >= 0)
+			print_backup(NULL, &plan);
+		return ret;
 	}
 	/* An increment has nothing to build on in a new repository. */
 	ret = qi_repo_open(opt.to, opt.full && !opt.dry_run, &r, e);
