@@ -117,8 +117,10 @@ static int find_doubles(struct qcow2_bitmaps *all, struct qi_error *e)
 		sorted[i] = &all->entries[i];
 	qsort(sorted, all->count, sizeof(struct qcow2_bitmap *), by_name);
 	for (size_t i = 1; i < all->count; i++)
-		if (!strcmp(sorted[i]->facts.name, sorted[i - 1]->facts.name))
+		if (!strcmp(sorted[i]->facts.name, sorted[i - 1]->facts.name)) {
 			sorted[i]->facts.problem = "there are two of its name";
+			sorted[i]->is_inconsistent = false;
+		}
 	return 0;
 }
 
