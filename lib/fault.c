@@ -5,9 +5,12 @@
  * QIMG_FAULT=CALL:N:ACTION acts at the Nth call (from 1) of the given kind:
  * CALL is open, read, write, sync, truncate, fallocate, rename, link,
  * symlink, unlink, mkdir, rmdir, or change (any but open and read). ACTION is
- * kill, kill-after, or the number or name (EIO, ENOSPC) of an error.
+ * kill, kill-after, or the number or name (EIO, ENOSPC) of an error. When it
+ * acts, the file that QIMG_FAULT_LOG names is made: not every failure of a
+ * call is one of the command.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -49,12 +52,24 @@ static struct {
 	int error;
 } fault;
 
+static void leave_mark(void)
+{
+	const char *path = secure_getenv("QIMG_FAULT_LOG");
+	int fd = path ? fault.below->open(path, O_CREAT | O_WRONLY, 0644) : -1;
+
+	if (fd >= 0)
+		fault.below->close(fd);
+}
+
 static bool is_due(enum call call)
 {
 	if (fault.call != call &&
 	    !(fault.call == CHANGE && call != OPEN && call != READ))
 		return false;
-	return atomic_fetch_sub(&fault.left, 1) == 1;
+	if (atomic_fetch_sub(&fault.left, 1) != 1)
+		return false;
+	leave_mark();
+	return true;
 }
 
 /* Runs one call; `result` is an expression of the layer below. */

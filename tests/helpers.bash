@@ -11,6 +11,14 @@ qimg() {
   "$QIMG" "$@"
 }
 
+export QIMG_FAULT_LOG=$BATS_TEST_TMPDIR/.fault
+
+# fault_fired: has the call that QIMG_FAULT names been made since the last
+# time? A command may succeed although it failed: it was a hint.
+fault_fired() {
+  rm "$QIMG_FAULT_LOG" 2>/dev/null
+}
+
 # run_apart COMMAND...: bats' run; $output is stdout alone, $stderr the rest.
 run_apart() {
   run --separate-stderr "$@"

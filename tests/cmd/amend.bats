@@ -256,9 +256,9 @@ same_as_qemu() {
         code=0
         QIMG_FAULT=change:$n:$action "$QIMG" amend -o $o disk.qcow2 \
           >/dev/null 2>err || code=$?
-        [ $code != 0 ] || break
+        fault_fired || break
         echo "$o $action $n"
-        [ $action != EIO ] || [ "$(wc -l <err)" = 1 ]
+        [ $code = 0 ] || [ $action != EIO ] || [ "$(wc -l <err)" = 1 ]
         code=0
         qemu-img check -q disk.qcow2 || code=$?
         [ $code = 0 ] || [ $code = 3 ]

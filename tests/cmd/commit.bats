@@ -342,7 +342,7 @@ is_empty() {
       code=0
       QIMG_FAULT=change:$n:$action "$QIMG" commit -q try/top.qcow2 2>err ||
         code=$?
-      [ $code != 0 ] || [ -s err ] || break
+      fault_fired || break
       echo "$action $n: $(<err)"
       oracle_equal try/top.qcow2 want.raw
       for f in top mid; do
@@ -369,8 +369,9 @@ is_empty() {
     cp -a drive try
     code=0
     QIMG_FAULT=change:$n:EIO "$QIMG" commit -q --drive try/web 2>err || code=$?
+    fault_fired || break
     case $code in
-    0) [ -s err ] || break ;;
+    0) [ "$(readlink try/web)" = vm@s.qcow2 ] ;;
     3)
       count=$((count + 1))
       [ "$(readlink try/web)" = vm@s.qcow2 ]

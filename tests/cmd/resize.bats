@@ -404,9 +404,9 @@ dirty() {
         # shellcheck disable=SC2086 # they are words
         QIMG_FAULT=change:$n:$action "$QIMG" resize -q ${args% *} disk.qcow2 \
           ${args##* } >/dev/null 2>err || code=$?
-        [ $code != 0 ] || break
+        fault_fired || break
         echo "$args $action $n"
-        [ $action != EIO ] || [ "$(wc -l <err)" = 1 ]
+        [ $code = 0 ] || [ $action != EIO ] || [ "$(wc -l <err)" = 1 ]
         code=0
         qemu-img check -q disk.qcow2 || code=$?
         [ $code = 0 ] || [ $code = 3 ]

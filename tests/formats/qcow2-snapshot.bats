@@ -161,8 +161,8 @@ end_each() {
       code=0
       QIMG_FAULT=change:$n:$action "$QIMG" snapshot "$@" a.qcow2 2>err ||
         code=$?
-      [ $code != 0 ] || break
-      [ $action != EIO ] || [ "$(wc -l <err)" = 1 ]
+      fault_fired || break
+      [ $code = 0 ] || [ $action != EIO ] || [ "$(wc -l <err)" = 1 ]
       # shellcheck disable=SC2086 # they are words
       survived "$o, $*, $action $n" $keeps
       rm -f a.qcow2
