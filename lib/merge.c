@@ -57,7 +57,8 @@ int qi_merge_check(struct qi_merge *m, struct qi_error *e)
 			       "cannot commit into '%s': its record is damaged "
 			       "or of a later version",
 			       base->path);
-	if (base->facts.size < m->drive.head->facts.size && !base->format->resize)
+	if (base->facts.size < m->drive.head->facts.size &&
+	    !base->format->resize)
 		return qi_fail(e, ENOTSUP,
 			       "cannot commit into '%s': an image in %s format "
 			       "cannot grow",

@@ -11,7 +11,7 @@ qimg() {
   "$QIMG" "$@"
 }
 
-export QIMG_FAULT_LOG=$BATS_TEST_TMPDIR/.fault
+export QIMG_FAULT_LOG=$BATS_TEST_TMPDIR.fault
 
 # fault_fired: has the call that QIMG_FAULT names been made since the last
 # time? A command may succeed although it failed: it was a hint.

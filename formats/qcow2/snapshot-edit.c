@@ -328,7 +328,7 @@ static int switch_l1(struct qcow2 *q, const struct qcow2_snapshot *s, be64 *l1,
 				   .l1_size = s->l1_size };
 	struct qi_marks m = { NULL, 0 };
 	int ret = qcow2_store(q, l1, (uint64_t)s->l1_size * sizeof(be64),
-				  &to.l1_offset, e);
+			      &to.l1_offset, e);
 
 	if (!ret && qi_marks_make(&m, q->node, add_of_switch, &sw))
 		ret = qi_no_memory(e);

@@ -143,14 +143,15 @@ mkbad() {
 # hold_daemon IMG: as hold_image, by a qemu-storage-daemon; release_daemon.
 # It ends with the test, also with one that fails.
 hold_daemon() {
-  local inode n
-  inode=$(stat -L -c %i "$1")
+  local n
+  rm -f hold.pid
   setpriv --pdeathsig KILL \
     qemu-storage-daemon --blockdev "file,node-name=f,filename=$1" \
-    --blockdev qcow2,node-name=q,file=f >hold.log 2>&1 3>&- &
+    --blockdev qcow2,node-name=q,file=f --pidfile hold.pid >hold.log 2>&1 3>&- &
   HOLD_PID=$!
   for ((n = 0; n < 500; n++)); do
-    if grep -q ":$inode 203 203" /proc/locks; then return 0; fi
+    # It is made when all is open.
+    if [ -e hold.pid ]; then return 0; fi
     kill -0 "$HOLD_PID" 2>/dev/null || break
     sleep 0.02
   done
