@@ -270,7 +270,7 @@ static int node_change(struct qi_node *n, const struct qi_bitmap_edit *edit,
 }
 
 static int check_edit(struct qi_node *n, const struct qi_bitmap_edit *edit,
-		      struct qi_error *e)
+		      bool record, struct qi_error *e)
 {
 	int ret = check_name(edit->name, e);
 
@@ -281,14 +281,16 @@ static int check_edit(struct qi_node *n, const struct qi_bitmap_edit *edit,
 			      "'%s' has a disk of 0 bytes, which "
 			      "can have no bitmaps",
 			      n->path);
-	return ret ? ret : qi_node_can_store(n, e);
+	if (!ret)
+		ret = record ? qi_node_can_store(n, e) : qi_node_can_hold(n, e);
+	return ret;
 }
 
 int qi_node_bitmap_edit(struct qi_node *n, const struct qi_bitmap_edit *edit,
 			struct qi_plan *plan, bool dry_run, struct qi_error *e)
 {
 	struct qi_bitmap_change c;
-	int ret = check_edit(n, edit, e);
+	int ret = check_edit(n, edit, false, e);
 
 	if (!ret)
 		ret = refuse_segment(n, edit->name, edit->verb, e);
@@ -579,7 +581,7 @@ int qi_drive_bitmap_edit(struct qi_drive *d, const struct qi_bitmap_edit *edit,
 			 struct qi_plan *plan, bool dry_run, struct qi_error *e)
 {
 	struct head_edit w = { 0 };
-	int ret = check_edit(d->head, edit, e);
+	int ret = check_edit(d->head, edit, true, e);
 
 	if (!ret)
 		ret = qi_drive_check(d, e);

@@ -213,14 +213,24 @@ int qi_drive_head_record(const struct qi_drive *d, struct qi_record **out,
 	return 0;
 }
 
-int qi_node_can_store(struct qi_node *n, struct qi_error *e)
+static int can_store(struct qi_node *n, bool record, struct qi_error *e)
 {
 	if (n->format->bitmaps)
-		return n->format->bitmaps->can_store(n, e);
+		return n->format->bitmaps->can_store(n, record, e);
 	return qi_fail(e, ESTALE,
 		       "'%s' cannot hold bitmaps: it is in %s "
 		       "format; convert it with 'qimg convert -O qcow2 %s NEW'",
 		       n->path, n->format->name, n->path);
+}
+
+int qi_node_can_store(struct qi_node *n, struct qi_error *e)
+{
+	return can_store(n, true, e);
+}
+
+int qi_node_can_hold(struct qi_node *n, struct qi_error *e)
+{
+	return can_store(n, false, e);
 }
 
 int qi_node_store(struct qi_node *n, const struct qi_record *r,
@@ -229,7 +239,7 @@ int qi_node_store(struct qi_node *n, const struct qi_record *r,
 {
 	QI_AUTOFREE void *blob = NULL;
 	size_t len = 0;
-	int ret = qi_node_can_store(n, e);
+	int ret = can_store(n, r, e);
 
 	if (!ret)
 		ret = qi_node_check_writable(n, e);

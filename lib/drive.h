@@ -59,8 +59,10 @@ int qi_drive_head_record(const struct qi_drive *d, struct qi_record **out,
 int qi_node_store(struct qi_node *n, const struct qi_record *r,
 		  const struct qi_bitmap_change *changes, size_t count,
 		  struct qi_error *e);
-/* 0, or why n can hold no bitmap or record, with what would help. */
+/* 0, or why n can hold no record and segments, with what would help. */
 int qi_node_can_store(struct qi_node *n, struct qi_error *e);
+/* The same of node bitmaps, which need no record. */
+int qi_node_can_hold(struct qi_node *n, struct qi_error *e);
 
 /*
  * Point the drive's link at another head, atomically and durably. The target

@@ -63,8 +63,11 @@ struct qi_bitmap_change {
 };
 
 struct qi_bitmap_ops {
-	/* Why no bitmap or record can be stored here, with what would help. */
-	int (*can_store)(struct qi_node *n, struct qi_error *e);
+	/*
+	 * Why no bitmap can be stored here, or none with a record, with what
+	 * would help.
+	 */
+	int (*can_store)(struct qi_node *n, bool record, struct qi_error *e);
 	/* NULL, or why the directory as a whole cannot be trusted. */
 	const char *(*problem)(struct qi_node *n);
 	/* The directory, owned by the node until the next update. */

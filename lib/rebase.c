@@ -269,7 +269,7 @@ static int mark_all(struct work *w)
 	const struct qi_stored_bitmap *all;
 	size_t count = 0;
 
-	if (!w->n->format->bitmaps || qi_node_can_store(w->n, NULL))
+	if (qi_node_can_hold(w->n, NULL))
 		return 0;
 	all = w->n->format->bitmaps->list(w->n, &count);
 	for (size_t i = 0; i < count; i++) {

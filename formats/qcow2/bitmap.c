@@ -262,19 +262,19 @@ static const struct qi_stored_bitmap *bitmap_list(struct qi_node *n,
 	return qcow2_of(n)->bitmaps.facts;
 }
 
-static int bitmap_can_store(struct qi_node *n, struct qi_error *e)
+static int bitmap_can_store(struct qi_node *n, bool record, struct qi_error *e)
 {
 	const struct qcow2 *q = qcow2_of(n);
 
 	if (q->h.version < 3)
 		return qi_fail(e, ESTALE,
 			       "'%s' cannot hold bitmaps: it is a "
-			       "version 2 image; 'qemu-img amend -o compat=1.1 "
+			       "version 2 image; 'qimg amend -o compat=1.1 "
 			       "%s' makes it version 3",
 			       q->file->path, q->file->path);
-	if (q->cluster_size < QCOW2_HEADER_MAX)
+	if (record && q->cluster_size < QCOW2_HEADER_MAX)
 		return qi_fail(e, ESTALE,
-			       "'%s' cannot hold bitmaps: its "
+			       "'%s' cannot hold drive bitmaps: its "
 			       "clusters of %u bytes are too small; convert it "
 			       "with 'qimg convert -O qcow2 %s NEW'",
 			       q->file->path, q->cluster_size, q->file->path);

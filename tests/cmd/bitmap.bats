@@ -80,6 +80,24 @@ theirs() {
   complains "'small.qcow2'"
 }
 
+@test "bitmaps of a node in the smallest clusters" {
+  local verb
+  qemu-img create -q -f qcow2 -o cluster_size=512 small.qcow2 1M
+  qimg bitmap add -q --node small.qcow2 -g 4k x
+  write small.qcow2 'write -P 1 64k 8k'
+  [ "$(qimg bitmap show --node small.qcow2 x --output json |
+    jq -c '[.extents[] | .offset, .length]')" = '[65536,8192]' ]
+  for verb in clear disable enable remove; do
+    expect_code 0 qimg bitmap $verb --node small.qcow2 x
+    oracle_check small.qcow2
+  done
+  # The header holds no more than fits into its cluster.
+  qimg create -q base.raw 1M
+  qemu-img create -q -f qcow2 -o cluster_size=512 \
+    -b "$(printf './%.0s' {1..175})base.raw" -F raw full.qcow2 1M
+  refuses 1 bitmap add --node full.qcow2 x : "header is full"
+}
+
 @test "remove, clear, enable, disable on drives and nodes" {
   local kind
   for kind in drive node; do

@@ -161,8 +161,8 @@ on  65536" ]
   qemu-img create -q -f qcow2 -o cluster_size=2k small.qcow2 1M
   qemu-img create -q -f raw a.raw 1M
   one_line 6 bitmap add --node v2.qcow2 b
-  [[ $stderr == *'qemu-img amend -o compat=1.1'* ]]
-  one_line 6 bitmap add --node small.qcow2 b
+  [[ $stderr == *'qimg amend -o compat=1.1'* ]]
+  one_line 6 bitmap add --drive small.qcow2 b
   [[ $stderr == *'qimg convert'* ]]
   one_line 6 bitmap add --node a.raw b
   [[ $stderr == *'qimg convert'* ]]

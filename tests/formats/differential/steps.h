@@ -193,17 +193,11 @@ static bool step_resize(enum tool tool)
 
 /* -------------------------------------------------------------- bitmaps */
 
-/* Ours changes none where clusters are tiny. */
-static bool can_hold_bitmaps(enum tool tool)
-{
-	return !d.c.v2 && (tool == QEMU || d.c.cluster_bits >= 12);
-}
-
 static bool step_bitmap_add(enum tool tool)
 {
 	struct bitmap *b = NULL;
 	const char *who = tool == OURS ? "--node" : "--add";
-	enum want want = can_hold_bitmaps(tool) ? DONE : REFUSED;
+	enum want want = d.c.v2 ? REFUSED : DONE;
 	int code;
 
 	for (size_t i = 0; i < BITMAPS; i++)
@@ -240,7 +234,7 @@ static bool step_bitmap_edit(enum tool tool)
 						{ "--enable", "enable" },
 						{ "--disable", "disable" } };
 	struct bitmap *b = &d.bitmap[below(BITMAPS)];
-	enum want want = can_hold_bitmaps(tool) ? DONE : REFUSED;
+	enum want want = d.c.v2 ? REFUSED : DONE;
 	size_t verb = below(4);
 	int code;
 
