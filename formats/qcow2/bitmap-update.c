@@ -556,6 +556,9 @@ int qcow2_bitmaps_update(struct qcow2 *q,
 	if (noted)
 		record = noted;
 	if (!ret)
+		ret = qcow2_header_check_growth(q, count,
+						record ? record_len : 0, e);
+	if (!ret)
 		ret = prepare(&u, changes, count, e);
 	if (ret) {
 		/* Nothing refers to what was taken; if this fails, it leaks. */

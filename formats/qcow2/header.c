@@ -409,15 +409,49 @@ static void encode(const struct qcow2_header *h, uint8_t *out,
 	memcpy(out, &d, qi_min(h->length, sizeof(d)));
 }
 
+/* What one extension takes. */
+static uint64_t extension_bytes(uint64_t len)
+{
+	return sizeof(struct qcow2_disk_extension) + qi_round_up(len, 8);
+}
+
 /* Bytes of the header with all but the backing name. */
 static uint64_t header_bytes(const struct qcow2_header *h)
 {
 	uint64_t total = h->length + sizeof(struct qcow2_disk_extension);
 
 	for (size_t i = 0; i < h->extension_count; i++)
-		total += sizeof(struct qcow2_disk_extension) +
-			 qi_round_up(h->extensions[i].len, 8);
+		total += extension_bytes(h->extensions[i].len);
 	return total;
+}
+
+/* Does a header of so many bytes fit into the cluster, and into one write? */
+static int check_fit(const struct qcow2_header *h, uint64_t bytes,
+		     struct qi_error *e)
+{
+	if (bytes <= qi_min(QCOW2_HEADER_MAX, 1u << h->cluster_bits))
+		return 0;
+	return qi_fail(e, E2BIG,
+		       "the image header is full: names of bitmaps and of the "
+		       "backing file must be shorter, or fewer");
+}
+
+int qcow2_header_check_growth(const struct qcow2 *q, bool bitmaps,
+			      size_t record_len, struct qi_error *e)
+{
+	const struct qcow2_header *h = &q->h;
+	const struct qcow2_extension *record = find(h, QCOW2_EXT_RECORD);
+	uint64_t bytes = header_bytes(h) +
+			 (h->backing_name ? strlen(h->backing_name) : 0);
+	int ret;
+
+	if (bitmaps && !find(h, QCOW2_EXT_BITMAPS))
+		bytes += extension_bytes(sizeof(struct qcow2_disk_bitmaps));
+	if (record_len)
+		bytes += extension_bytes(record_len) -
+			 (record ? extension_bytes(record->len) : 0);
+	ret = check_fit(h, bytes, e);
+	return ret ? qi_context(e, ret, "cannot write '%s'", q->file->path) : 0;
 }
 
 int qcow2_header_check_room(const struct qcow2 *q, struct qi_error *e)
@@ -443,12 +477,10 @@ int qcow2_header_serialise(const struct qcow2_header *h, uint8_t **out,
 	size_t pos = h->length;
 	uint64_t total = header_bytes(h);
 	uint8_t *p;
+	int ret = check_fit(h, total + backing, e);
 
-	if (total + backing > qi_min(QCOW2_HEADER_MAX, 1u << h->cluster_bits))
-		return qi_fail(e, E2BIG,
-			       "the image header is full: names of "
-			       "bitmaps and of the backing file must be "
-			       "shorter, or fewer");
+	if (ret)
+		return ret;
 	*len = qi_round_up(total + backing, 512);
 	p = calloc(1, *len);
 	if (!p)

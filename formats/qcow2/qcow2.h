@@ -119,6 +119,9 @@ int qcow2_header_commit(struct qcow2 *q, struct qi_error *e);
 /* The bytes of the header; *len is a multiple of 512. malloc'd. */
 int qcow2_header_serialise(const struct qcow2_header *h, uint8_t **out,
 			   size_t *len, struct qi_error *e);
+/* Has it room for bitmaps, and a record of so many bytes (0: as it is)? */
+int qcow2_header_check_growth(const struct qcow2 *q, bool bitmaps,
+			      size_t record_len, struct qi_error *e);
 /* Can the header be written at all? -E2BIG. */
 int qcow2_header_check_room(const struct qcow2 *q, struct qi_error *e);
 /* Autoclear bits that are not known must be gone before anything is written. */
