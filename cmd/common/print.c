@@ -253,7 +253,12 @@ bool qi_is_utf8(void)
 
 void qi_table_add(struct qi_table *t, const char *text)
 {
-	t->cell = qi_xrealloc(t->cell, (t->count + 1) * sizeof(*t->cell));
+	/* At each power of two there is to be room for as many again. */
+	if (!(t->count & (t->count - 1))) {
+		size_t room = t->count ? 2 * t->count : 1;
+
+		t->cell = qi_xrealloc(t->cell, room * sizeof(*t->cell));
+	}
 	t->cell[t->count++] = qi_safe(text);
 }
 
