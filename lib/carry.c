@@ -36,6 +36,7 @@ static void take_entry(const struct qi_carry *c, const char *name,
 		       const struct qi_layer *layers, size_t count,
 		       struct qi_record_bitmap *b)
 {
+	uint64_t smallest = UINT64_MAX;
 	bool found = false;
 
 	for (size_t i = 0; i < count; i++) {
@@ -49,12 +50,13 @@ static void take_entry(const struct qi_carry *c, const char *name,
 		}
 		if (!i || !is_dropped(c, n))
 			continue;
-		b->min_size = qi_min(b->min_size, n->facts.size);
+		smallest = qi_min(smallest, n->facts.size);
 		if (from) {
-			b->min_size = qi_min(b->min_size, from->min_size);
+			smallest = qi_min(smallest, from->min_size);
 			b->gap |= from->gap || from->paused;
 		}
 	}
+	b->min_size = qi_min(b->min_size, smallest);
 }
 
 /* What n has, and what the layers have that it leaves behind. */

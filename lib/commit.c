@@ -322,9 +322,23 @@ static bool is_committed(const struct work *w, const struct qi_node *n)
 	       qi_uuid_equal(&n->record->parent, &base->image);
 }
 
+/* Does n, on top of the present head, read as the head does? */
+static bool reads_the_same(const struct work *w, struct qi_node *n)
+{
+	struct qi_comparison c;
+	bool yes;
+
+	n->facts.backing = w->head;
+	yes = !qi_compare_images(n, w->head, false, NULL, &c, NULL) &&
+	      c.result == QI_COMPARE_EQUAL;
+	n->facts.backing = NULL;
+	return yes;
+}
+
 /*
  * Is the image at path a head of this drive that was committed into its
- * present head, and that nobody uses or leads to?
+ * present head, that nobody uses or leads to, and that nobody has written to
+ * since?
  */
 static bool is_leftover(const struct work *w, const char *path)
 {
@@ -344,7 +358,7 @@ static bool is_leftover(const struct work *w, const char *path)
 
 		yes = !ret && !link &&
 		      !qi_node_dependents(n, NULL, &above, NULL) &&
-		      !above.count;
+		      !above.count && reads_the_same(w, n);
 	}
 	qi_files_free(&above);
 	qi_graph_free(g);

@@ -196,10 +196,15 @@ static int get_node(struct qi_graph *g, const struct qi_name *name,
 	if (ret)
 		return ret;
 	known = find_node(g, n->file);
+	if (known && name->format && strcmp(known->format->name, name->format))
+		ret = qi_fail(e, EINVAL,
+			      "'%s' is taken for %s already, and cannot be %s "
+			      "as well",
+			      known->path, known->format->name, name->format);
 	if (known) {
 		node_free(n);
 		*out = known;
-		return 0;
+		return ret;
 	}
 	n->next = g->nodes;
 	g->nodes = n;

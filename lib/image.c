@@ -39,9 +39,25 @@ static struct qi_image_spec spec_of(const struct resolved *r)
 	};
 }
 
+static bool is_same_file(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	if (stat(a, &x) || stat(b, &y))
+		return strcmp(a, b) == 0;
+	return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* Is this file where the guest data of n is? */
+static bool is_data_of(struct qi_node *n, const char *path)
+{
+	return n->format->open_data && !n->format->open_data(n, NULL) &&
+	       n->data != n->file && is_same_file(n->data->path, path);
+}
+
 /* What is not said is taken from the backing file n. */
-static int take_backing(const char *path, const struct qi_node *n,
-			struct resolved *r, struct qi_error *e)
+static int take_backing(const char *path, struct qi_node *n, struct resolved *r,
+			struct qi_error *e)
 {
 	if (r->size == QI_NO_OFFSET)
 		r->size = n->facts.size;
@@ -52,7 +68,8 @@ static int take_backing(const char *path, const struct qi_node *n,
 		if (qi_node_is_file(n, path))
 			return qi_fail(e, EINVAL, "'%s' would rest on itself",
 				       path);
-		if (r->data_path && qi_node_is_file(n, r->data_path))
+		if (r->data_path && (qi_node_is_file(n, r->data_path) ||
+				     is_data_of(n, r->data_path)))
 			return qi_fail(e, EINVAL,
 				       "'%s' cannot be the data file too",
 				       r->data_path);
@@ -78,15 +95,6 @@ static int look_at_backing(const char *path, struct resolved *r,
 		ret = take_backing(path, n, r, e);
 	qi_graph_free(g);
 	return ret ? qi_context(e, ret, "cannot use the backing file") : 0;
-}
-
-static bool is_same_file(const char *a, const char *b)
-{
-	struct stat x, y;
-
-	if (stat(a, &x) || stat(b, &y))
-		return strcmp(a, b) == 0;
-	return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
 /* The data file lies where its name is looked up later: beside the image. */

@@ -24,7 +24,7 @@ static int mark_one(struct qi_bitmap_change *c, struct qi_node *n, size_t which,
 }
 
 int qi_marks_make(struct qi_marks *m, struct qi_node *n, qi_marks_fn *fn,
-		  void *arg)
+		  void *arg, struct qi_error *e)
 {
 	const struct qi_stored_bitmap *all = NULL;
 	size_t count = 0;
@@ -37,16 +37,29 @@ int qi_marks_make(struct qi_marks *m, struct qi_node *n, qi_marks_fn *fn,
 		return 0;
 	m->changes = calloc(count, sizeof(*m->changes));
 	if (!m->changes)
-		return -ENOMEM;
+		return qi_no_memory(e);
 	for (size_t i = 0; i < count && ret >= 0; i++) {
 		struct qi_ranges *added;
 
-		if (all[i].problem)
+		if (all[i].in_use)
 			continue;
+		/* What cannot be read now may look as if it could be later. */
+		if (all[i].problem) {
+			ret = qi_fail(e, EUCLEAN,
+				      "bitmap '%s' of '%s' cannot record what "
+				      "is written: %s; 'qimg check -r all %s' "
+				      "or 'qimg bitmap remove --node %s %s' "
+				      "drops it",
+				      all[i].name, n->path, all[i].problem,
+				      n->path, n->path, all[i].name);
+			break;
+		}
 		ret = fn(arg, &all[i], &added);
 		if (ret > 0)
 			ret = mark_one(&m->changes[m->count++], n, i, &all[i],
 				       added);
+		if (ret < 0)
+			qi_no_memory(e);
 	}
 	if (ret < 0)
 		qi_marks_clear(m);
@@ -65,10 +78,10 @@ int qi_node_mark(struct qi_node *n, qi_marks_fn *fn, void *arg,
 		 struct qi_error *e)
 {
 	struct qi_marks m;
-	int ret = qi_marks_make(&m, n, fn, arg);
+	int ret = qi_marks_make(&m, n, fn, arg, e);
 
 	if (ret)
-		return qi_no_memory(e);
+		return ret;
 	/* Where a bitmap is, one can be stored, whatever made it. */
 	if (m.count)
 		ret = n->format->bitmaps->update(n, m.changes, m.count, NULL, 0,

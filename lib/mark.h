@@ -15,9 +15,12 @@ struct qi_marks {
 typedef int qi_marks_fn(void *arg, const struct qi_stored_bitmap *b,
 			struct qi_ranges **out);
 
-/* Ask fn about each bitmap of n whose bits can be read. -ENOMEM. */
+/*
+ * Ask fn about each bitmap of n but those whose bits are lost: in use, not
+ * closed. -EUCLEAN when another cannot be read.
+ */
 int qi_marks_make(struct qi_marks *m, struct qi_node *n, qi_marks_fn *fn,
-		  void *arg);
+		  void *arg, struct qi_error *e);
 void qi_marks_clear(struct qi_marks *m);
 
 /* The same, stored in n by one header write; durable when it returns. */

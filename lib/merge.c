@@ -64,6 +64,9 @@ int qi_merge_check(struct qi_merge *m, struct qi_error *e)
 			       "cannot grow",
 			       base->path, base->format->name);
 	ret = qi_node_check_edit(base, false, e);
+	if (!ret && base->facts.size < m->drive.head->facts.size)
+		ret = base->format->resize->check(base,
+						  m->drive.head->facts.size, e);
 	return ret ? ret :
 		     qi_node_check_dependents(base, layer_above(m, base),
 					      "commit into", e);

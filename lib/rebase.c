@@ -249,10 +249,14 @@ static bool is_same_base(const struct work *w)
 {
 	const struct qi_record *r = w->n->record;
 	const char *old = w->n->backing_name;
+	const char *format = w->n->backing_format;
 	QI_AUTOFREE char *where = NULL;
 
 	if (!w->base || !old)
 		return !w->name && !old;
+	/* The same bytes in another format are another disk. */
+	if (!format || strcmp(format, w->base->format->name))
+		return false;
 	if (qi_record_state_of(w->n) == QI_RECORD_VALID &&
 	    !qi_uuid_is_null(&r->parent)) {
 		struct qi_uuid uuid = image_uuid(w->base);

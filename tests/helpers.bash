@@ -143,3 +143,20 @@ crash_holder() {
   exec {HOLD_FD}>&-
   wait "$HOLD_PID" || true
 }
+
+# make_luks IMG SIZE SECRET: an encrypted image. QEMU measures the processor
+# for that, which fails now and then on a busy one.
+make_luks() {
+  local n
+  for ((n = 0; n < 20; n++)); do
+    if qemu-img create -q -f qcow2 --object secret,id=s,data="$3" \
+      -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=50 \
+      "$1" "$2" 2>luks.log; then
+      rm luks.log
+      return 0
+    fi
+    sleep 0.1
+  done
+  cat luks.log
+  return 1
+}

@@ -111,6 +111,7 @@ static int check_data_file(const struct qcow2 *q, const struct wish *w,
 	QI_AUTOFREE char *dir = qi_path_folder(q->file->path);
 	QI_AUTOFREE char *path = NULL;
 	QI_AUTOCLOSE struct qi_file *f = NULL;
+	int ret;
 
 	if (w->raw && !(q->h.autoclear & QCOW2_AUTOCLEAR_RAW_DATA))
 		return qi_fail(e, EINVAL,
@@ -128,8 +129,16 @@ static int check_data_file(const struct qcow2 *q, const struct wish *w,
 			       "data_file needs a name: the data of '%s' is in "
 			       "that file",
 			       q->file->name);
+	if (w->size != q->h.size)
+		return qi_fail(e, EINVAL,
+			       "data_file and size cannot be changed at once: "
+			       "which file would get another length?");
 	path = dir ? qi_path_join(dir, w->data_file) : NULL;
-	return path ? qi_file_open(&f, path, true, e) : qi_no_memory(e);
+	ret = path ? qi_file_open(&f, path, true, e) : qi_no_memory(e);
+	if (!ret && f->dev == q->file->dev && f->ino == q->file->ino)
+		ret = qi_fail(e, EINVAL, "'%s' cannot be its own data file",
+			      q->file->name);
+	return ret;
 }
 
 static int check_version(struct qcow2 *q, const struct wish *w,
@@ -150,6 +159,23 @@ static int check_version(struct qcow2 *q, const struct wish *w,
 	return q->h.version > 2 ? qcow2_downgrade_check(q, w->size, e) : 0;
 }
 
+/* By the rules of the version that it will have got by then. */
+static int check_size(struct qi_node *n, const struct wish *w,
+		      struct qi_error *e)
+{
+	struct qcow2 *q = qcow2_of(n);
+	unsigned version = q->h.version;
+	int ret;
+
+	if (w->size == q->h.size)
+		return 0;
+	if (w->version > version)
+		q->h.version = w->version;
+	ret = qcow2_resize_ops.check(n, w->size, e);
+	q->h.version = version;
+	return ret;
+}
+
 static int check(struct qi_node *n, const struct qi_options *o,
 		 struct qi_error *e)
 {
@@ -163,9 +189,8 @@ static int check(struct qi_node *n, const struct qi_options *o,
 		ret = check_data_file(q, &w, e);
 	if (!ret)
 		ret = check_version(q, &w, e);
-	/* What an upgrade makes possible is looked at after it. */
-	if (!ret && w.size != q->h.size && w.version <= q->h.version)
-		ret = qcow2_resize_ops.check(n, w.size, e);
+	if (!ret)
+		ret = check_size(n, &w, e);
 	if (!ret && w.refcount_order != q->h.refcount_order)
 		ret = qcow2_width_check(q, w.refcount_order, e);
 	return ret;

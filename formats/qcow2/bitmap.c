@@ -48,6 +48,9 @@ static const char *entry_problem(const struct qcow2 *q,
 	if (!(b->flags & QCOW2_BITMAP_IN_USE) &&
 	    b->table_size != b->facts.chunks)
 		return "its table does not fit the size of the disk";
+	if (!(b->flags & QCOW2_BITMAP_IN_USE) &&
+	    (uint64_t)b->table_size * q->cluster_size > QCOW2_MAX_BITMAP_BYTES)
+		return "it has more than 512 MiB";
 	return NULL;
 }
 
@@ -120,6 +123,7 @@ static int find_doubles(struct qcow2_bitmaps *all, struct qi_error *e)
 		if (!strcmp(sorted[i]->facts.name, sorted[i - 1]->facts.name)) {
 			sorted[i]->facts.problem = "there are two of its name";
 			sorted[i]->is_inconsistent = false;
+			sorted[i - 1]->has_double = true;
 		}
 	return 0;
 }

@@ -73,21 +73,24 @@ int qcow2_check_snapshots(struct qcow2_checker *c, struct qi_error *e)
 
 		if (ret)
 			return ret;
-		if (s.extra > QCOW2_MAX_SNAPSHOT_EXTRA) {
+		if (s.extra > QCOW2_MAX_SNAPSHOT_EXTRA && c->is_first) {
+			c->out->errors++;
+			qcow2_check_say(c,
+					"ERROR: snapshot %u: too much extra "
+					"data",
+					i);
+		}
+		if (s.extra > QCOW2_MAX_SNAPSHOT_EXTRA &&
+		    s.next > qcow2_file_end(q)) {
 			/* What follows cannot be found. */
-			if (c->is_first) {
-				c->out->errors++;
-				qcow2_check_say(c,
-						"ERROR: snapshot %u: too "
-						"much extra data",
-						i);
-			}
+			c->is_blind = true;
 			break;
 		}
 		off = s.next;
 		end = off;
 		if (q->h.version > 2 && s.extra < EXTRA_NEEDED)
 			corrupt(c, "snapshot", i, "its entry is incomplete");
+		c->is_blind |= s.problem != NULL;
 		if (s.problem)
 			corrupt(c, "snapshot", i, s.problem);
 		else if (s.l1_size)
@@ -159,6 +162,7 @@ int qcow2_check_bitmaps(struct qcow2_checker *c, struct qi_error *e)
 		c->out->corruptions++;
 		qcow2_check_say(c, "ERROR: %s", all->problem);
 	}
+	c->is_blind |= all->problem != NULL;
 	qcow2_check_reference(c, all->directory_offset, all->directory_size);
 	for (size_t i = 0; i < all->count && !ret; i++) {
 		const struct qcow2_bitmap *b = &all->entries[i];
@@ -174,6 +178,8 @@ int qcow2_check_bitmaps(struct qcow2_checker *c, struct qi_error *e)
 			    (uint64_t)b->table_size * sizeof(be64),
 			    q->file->size))
 			ret = check_bitmap_table(c, b, e);
+		else
+			c->is_blind = true;
 	}
 	return ret;
 }

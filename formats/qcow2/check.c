@@ -493,6 +493,16 @@ int qcow2_checker_init(struct qcow2_checker *c, struct qcow2 *q,
 	return n < 0 ? (int)n : 0;
 }
 
+/* Something else in the refcount table would be written over. */
+static void look_at_table(struct qcow2_checker *c)
+{
+	uint64_t first = c->q->h.reftable_offset >> c->q->h.cluster_bits;
+	uint64_t end = first + c->q->h.reftable_clusters;
+
+	for (uint64_t i = qi_max(first, c->first); i < qi_min(end, c->end); i++)
+		c->needs_rebuild |= qcow2_check_found(c, i) > 1;
+}
+
 int qcow2_check_pass(struct qcow2_checker *c, struct qcow2 *q,
 		     struct qi_check *out, bool is_quiet, bool want_clashes,
 		     struct qi_error *e)
@@ -512,6 +522,8 @@ int qcow2_check_pass(struct qcow2_checker *c, struct qcow2 *q,
 	}
 	while (!ret && qcow2_checker_next(c)) {
 		ret = qcow2_check_count(c, e);
+		if (!ret && want_clashes)
+			look_at_table(c);
 		if (!ret)
 			ret = qcow2_check_compare(c, QCOW2_FIX_NONE, e);
 		if (!ret && (c->is_suspect || (c->is_first && c->past_end)))

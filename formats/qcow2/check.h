@@ -61,6 +61,7 @@ struct qcow2_checker {
 	bool needs_rebuild;   /* blocks are lost or shared */
 	bool block_outside;   /* of the file: one that says nothing */
 	bool l1_is_shared;
+	bool is_blind; /* some references could not be found */
 	struct qcow2_clashes clashes;
 
 	bool without_refcounts; /* leave out blocks and their table */

@@ -26,6 +26,8 @@ int qcow2_write_dirty(struct qcow2 *q, bool dirty, struct qi_error *e)
 		return 0;
 	/* When it goes, what it stands for is on the disk. */
 	ret = dirty ? 0 : qcow2_refcounts_write(q, e);
+	if (ret)
+		return ret;
 	qcow2_mark_dirty(q, dirty);
-	return ret ? ret : qcow2_header_commit(q, e);
+	return qcow2_header_commit(q, e);
 }

@@ -51,6 +51,7 @@ struct qcow2_bitmap {
 	uint32_t table_size;  /* entries */
 	uint32_t flags;	      /* as stored */
 	bool is_inconsistent; /* in use, and nothing else is wrong with it */
+	bool has_double;      /* there is another of its name */
 	be64 *table;	      /* loaded when first used */
 	bool is_new; /* update: table and data are not referenced yet */
 };

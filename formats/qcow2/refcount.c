@@ -215,9 +215,16 @@ static int find_free(struct qcow2 *q, uint64_t *cluster, struct qi_error *e)
 
 	for (;;) {
 		uint64_t index, found;
-		uint8_t *data;
-		int ret = find_slice(q, *cluster, &data, &index, e);
+		uint8_t *data = NULL;
+		int ret = qi_interrupted(e);
 
+		/* Blocks may be used twice, and say for ever that all is used.
+		 */
+		if (!ret && *cluster > QCOW2_OFFSET_MASK >> q->h.cluster_bits)
+			ret = qi_fail(e, EFBIG, "'%s' is too large",
+				      q->file->path);
+		if (!ret)
+			ret = find_slice(q, *cluster, &data, &index, e);
 		if (!ret && !data) {
 			ret = qcow2_add_block(q, *cluster, e);
 			if (!ret)

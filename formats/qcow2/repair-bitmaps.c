@@ -51,16 +51,6 @@ static int keep_table(struct qcow2_repair *r, struct qcow2_bitmap *b,
 	return qcow2_repair_append(r, table, bytes, &b->table_offset, e);
 }
 
-static bool has_double(const struct qcow2_bitmap *all, size_t count,
-		       const char *name)
-{
-	unsigned found = 0;
-
-	for (size_t i = 0; i < count; i++)
-		found += !strcmp(all[i].facts.name, name);
-	return found > 1;
-}
-
 static int keep_bitmap(struct qcow2_repair *r, struct qcow2_bitmap *b,
 		       struct new_directory *d, struct qi_error *e)
 {
@@ -99,13 +89,14 @@ static int filter(struct qcow2_repair *r, struct new_directory *d,
 			d->changed = true;
 			continue;
 		}
-		if (!b->is_inconsistent &&
-		    has_double(all->entries, count, b->facts.name)) {
+		/* Nobody knows what was written since the directory broke. */
+		if (!b->is_inconsistent && (all->problem || b->has_double)) {
 			qcow2_repair_say(r,
 					 "Repairing: bitmap '%s' is kept as "
-					 "one that was in use: another has "
-					 "its name",
-					 b->facts.name);
+					 "one that was in use: %s",
+					 b->facts.name,
+					 all->problem ? all->problem :
+							"another has its name");
 			b->flags |= QCOW2_BITMAP_IN_USE;
 			d->changed = true;
 		}

@@ -145,24 +145,52 @@ static int fix_table(struct qcow2_repair *r, uint64_t *entry, uint64_t i,
 	return ret;
 }
 
+/* What a table that is lost mapped: zeroes, and never what is below. */
+static int lose_table(struct qcow2_repair *r, uint64_t *entry, uint64_t i,
+		      be64 *table, struct qi_error *e)
+{
+	const struct qcow2 *q = r->q;
+	unsigned words = q->l2_entry_size / sizeof(be64);
+	unsigned bits = q->h.cluster_bits + q->l2_bits;
+	bool has_below = q->h.backing_name && q->h.version > 2;
+	uint64_t off;
+	int ret;
+
+	qcow2_repair_say(r,
+			 "An L2 table is lost: the data at %llu, %llu bytes, "
+			 "is lost with it",
+			 (unsigned long long)(i << bits), 1ull << bits);
+	*entry = 0;
+	if (!has_below)
+		return 0;
+	memset(table, 0, q->cluster_size);
+	for (uint64_t j = 0; j < 1ull << q->l2_bits; j++)
+		table[j * words + words - 1] =
+			be64_put(words == 2 ? (uint64_t)SUBCLUSTERS_ALL << 32 :
+					      QCOW2_ZERO);
+	ret = qcow2_repair_append(r, table, q->cluster_size, &off, e);
+	*entry = off | QCOW2_COPIED;
+	return ret;
+}
+
 static int fix_l1_entry(struct qcow2_repair *r, uint64_t *entry, uint64_t i,
 			be64 *table, struct qi_error *e)
 {
 	struct qcow2 *q = r->q;
 	uint64_t was = *entry, off = was & QCOW2_OFFSET_MASK;
+	int ret = 0;
 
 	*entry &= ~QCOW2_L1_RESERVED;
 	if (!off) {
 		*entry = 0;
 	} else if (!qi_is_aligned(off, q->cluster_size) ||
 		   qcow2_repair_is_past_end(r, off, q->cluster_size)) {
-		*entry = 0;
+		ret = lose_table(r, entry, i, table, e);
 	} else {
-		int ret = fix_table(r, entry, i, table, e);
-
-		if (ret)
-			return ret;
+		ret = fix_table(r, entry, i, table, e);
 	}
+	if (ret)
+		return ret;
 	if (*entry != was)
 		qcow2_repair_say(r, "Repairing L1 entry %llu: %llx -> %llx",
 				 (unsigned long long)i, (unsigned long long)was,
@@ -237,7 +265,9 @@ static int keep_snapshot(struct qcow2_repair *r,
 			   .disk_size = be64_put(q->h.size),
 			   .icount = be64_put(UINT64_MAX) };
 	size_t names = (size_t)be16_get(d.id_size) + be16_get(d.name_size);
-	size_t extra = s->extra, len;
+	bool is_long = s->extra > QCOW2_MAX_SNAPSHOT_EXTRA;
+	size_t extra = is_long ? sizeof(x) : s->extra, known = extra & ~7ul,
+	       len;
 	bool is_short = q->h.version > 2 && extra < 16;
 	uint8_t *p;
 	ssize_t n;
@@ -256,12 +286,12 @@ static int keep_snapshot(struct qcow2_repair *r,
 	memcpy(p, &d, sizeof(d));
 	if (is_short)
 		memcpy(p + sizeof(d), &x, sizeof(x));
-	n = qi_file_read_some(q->file, s->off + sizeof(d), s->extra & ~7u,
-			      p + sizeof(d), e);
+	n = qi_file_read_some(q->file, s->off + sizeof(d), known, p + sizeof(d),
+			      e);
 	if (n >= 0)
 		n = qi_file_read_some(q->file, s->off + sizeof(d) + s->extra,
 				      names, p + sizeof(d) + extra, e);
-	t->changed |= is_short ||
+	t->changed |= is_short || is_long ||
 		      s->l1_offset != be64_get(s->d.l1_table_offset);
 	t->len += len;
 	t->count++;
@@ -272,14 +302,20 @@ static int repair_snapshot(struct qcow2_repair *r, uint32_t i,
 			   struct qcow2_raw_snapshot *s, struct new_table *t,
 			   struct qi_error *e)
 {
+	bool is_long = s->extra > QCOW2_MAX_SNAPSHOT_EXTRA;
 	const char *problem = s->problem;
 	int ret;
 
-	if (s->extra > QCOW2_MAX_SNAPSHOT_EXTRA)
+	if (s->off + sizeof(s->d) > r->file_end)
+		problem = "its entry is not in the file";
+	else if (is_long && s->next > r->file_end)
 		problem = "its extra data is too long, and what follows it "
 			  "cannot be found";
-	else if (s->off + sizeof(s->d) > r->file_end)
-		problem = "its entry is not in the file";
+	else if (is_long && !problem)
+		qcow2_repair_say(r,
+				 "Repairing: snapshot %u loses extra data that "
+				 "is not known",
+				 i);
 	if (problem) {
 		qcow2_repair_say(r, "Repairing: snapshot %u is dropped: %s", i,
 				 problem);
@@ -303,7 +339,8 @@ int qcow2_repair_snapshots(struct qcow2_repair *r, struct qi_error *e)
 		ret = qcow2_snapshot_at(r->q, off, &s, e);
 		if (!ret)
 			ret = repair_snapshot(r, i, &s, &t, e);
-		if (s.extra > QCOW2_MAX_SNAPSHOT_EXTRA)
+		if (ret || (s.extra > QCOW2_MAX_SNAPSHOT_EXTRA &&
+			    s.next > r->file_end))
 			break;
 		off = s.next;
 	}

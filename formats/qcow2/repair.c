@@ -102,6 +102,7 @@ static int fix_tables(struct qcow2 *q, struct qi_check *out,
 				  .out = out,
 				  .clashes = &found->clashes,
 				  .move_l1 = found->l1_is_shared };
+	uint64_t end = q->file->size;
 	int ret;
 
 	r.file_end = qcow2_file_end(q);
@@ -114,6 +115,9 @@ static int fix_tables(struct qcow2 *q, struct qi_check *out,
 	if (!ret)
 		ret = qcow2_repair_bitmaps(&r, e);
 	*changed = r.changed;
+	/* Nothing refers to what was appended; it must not become data. */
+	if (ret && q->file->size > end && !q->file->is_device)
+		qi_file_resize(q->file, end, NULL);
 	if (ret || !r.changed)
 		return ret;
 	/* Until the refcounts know of the new tables nobody may write. */
@@ -169,7 +173,7 @@ static int fix_flags(struct qcow2 *q, struct qi_check *out, bool shared,
 struct state {
 	struct qi_check counts;
 	uint64_t copied;
-	bool refcounts_wrong, refcount_zero, needs_rebuild;
+	bool refcounts_wrong, refcount_zero, needs_rebuild, is_blind;
 };
 
 /* Refcounts, then flags. *before is brought up to date. */
@@ -180,12 +184,13 @@ static int fix_counts(struct qcow2 *q, struct qi_check *out,
 	bool may_fix_flags = all;
 	int ret = 0;
 
-	if (!all && (before->refcount_zero || before->needs_rebuild)) {
+	if (!all && (before->refcount_zero || before->needs_rebuild ||
+		     before->is_blind)) {
 		/* Leaks may be in use after all. */
 		out->errors++;
 		return qi_fail(e, EIO,
-			       "the refcounts of '%s' cannot tell what is a "
-			       "leak; 'qimg check -r all %s' repairs them",
+			       "it cannot be told what is a leak in '%s'; "
+			       "'qimg check -r all %s' repairs what hides it",
 			       q->file->path, q->file->path);
 	}
 	if (before->needs_rebuild && all)
@@ -216,6 +221,7 @@ static int look(struct qcow2 *q, const struct qi_check *out, bool is_quiet,
 	s->copied = c->copied;
 	s->refcounts_wrong = c->refcounts_wrong;
 	s->refcount_zero = c->refcount_zero;
+	s->is_blind = c->is_blind;
 	s->needs_rebuild = c->needs_rebuild || (all && c->block_outside);
 	/* Of a pass only the findings are needed any longer. */
 	clashes = c->clashes;

@@ -166,6 +166,11 @@ static int check_create(struct qcow2 *q, const struct qcow2_snapshots *all,
 			       "'%s' has %zu snapshots and can hold "
 			       "no more",
 			       q->file->path, all->count);
+	/* The id has at most 20 digits. */
+	if (all->bytes + qi_round_up(sizeof(struct new_entry) + 20 + len, 8) >
+	    QCOW2_MAX_SNAPSHOT_BYTES)
+		return qi_fail(e, EFBIG, "the snapshot table of '%s' is full",
+			       q->file->path);
 	return 0;
 }
 
@@ -210,7 +215,8 @@ static int create_shared(struct qcow2 *q, const struct qcow2_snapshots *all,
 		return ret;
 	ret = qcow2_share(q, q->l1, q->h.l1_size, 1, e);
 	if (ret) {
-		settle_clean(q, NULL);
+		/* It is undone, and no flag has changed. */
+		qcow2_write_dirty(q, false, NULL);
 		return ret;
 	}
 	/* Nothing is written in place any more from here on. */
@@ -330,8 +336,8 @@ static int switch_l1(struct qcow2 *q, const struct qcow2_snapshot *s, be64 *l1,
 	int ret = qcow2_store(q, l1, (uint64_t)s->l1_size * sizeof(be64),
 			      &to.l1_offset, e);
 
-	if (!ret && qi_marks_make(&m, q->node, add_of_switch, &sw))
-		ret = qi_no_memory(e);
+	if (!ret)
+		ret = qi_marks_make(&m, q->node, add_of_switch, &sw, e);
 	if (!ret)
 		ret = qcow2_bitmaps_update(q, m.changes, m.count, NULL, 0, &to,
 					   e);
@@ -364,7 +370,8 @@ static int apply_entry(struct qcow2 *q, const struct qcow2_snapshot *s,
 		return ret;
 	ret = qcow2_share(q, l1, s->l1_size, 1, e);
 	if (ret) {
-		settle_clean(q, NULL);
+		/* It is undone, and no flag has changed. */
+		qcow2_write_dirty(q, false, NULL);
 		return ret;
 	}
 	ret = set_flags(q, l1, s->l1_size, e);

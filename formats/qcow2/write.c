@@ -36,6 +36,13 @@ int qcow2_can_write(struct qi_node *n, struct qi_error *e)
 			       "refcounts are not up to date; repair it with "
 			       "'qimg check -r all %s'",
 			       q->file->path, q->file->path);
+	/* What is written could not be recorded, and a repair would trust it.
+	 */
+	if (q->h.autoclear & QCOW2_AUTOCLEAR_BITMAPS && q->bitmaps.problem)
+		return qcow2_damaged(q, e,
+				     "%s; repair it with 'qimg check -r all "
+				     "%s' before anything is written",
+				     q->bitmaps.problem, q->file->path);
 	return qcow2_header_check_room(q, e);
 }
 
@@ -278,6 +285,10 @@ int qcow2_edit_drop(struct editor *w, struct entry entry, struct qi_error *e)
 	uint64_t host = qcow2_entry_host(q, entry), len = q->cluster_size;
 	int ret;
 
+	if (entry.word & QCOW2_COMPRESSED && qcow2_has_data_file(q))
+		return qcow2_damaged(q, e,
+				     "it has a compressed cluster, and a data "
+				     "file");
 	if (entry.word & QCOW2_COMPRESSED)
 		qcow2_packed_place(q, entry.word, &host, &len);
 	if (host == QI_NO_OFFSET)

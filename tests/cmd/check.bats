@@ -155,7 +155,7 @@ mkwrong() {
   run_apart qemu-img check -r leaks b.qcow2
   [ "$status" = 1 ]
   expect_code 1 "$QIMG" check -r leaks a.qcow2
-  [[ $stderr == *"'qimg check -r all a.qcow2' repairs them" ]]
+  [[ $stderr == *"'qimg check -r all a.qcow2' repairs"* ]]
   expect_code 0 "$QIMG" check -r all --output=json a.qcow2
   json '.["leaks-fixed"] == 2 and .["corruptions-fixed"] == 1'
   qemu-img check -q a.qcow2
@@ -183,13 +183,7 @@ mkwrong() {
 
 @test "encrypted images: their header counts, the data is not needed" {
   local secret=secret,id=s,data=abc f how
-  # It measures the processor, which fails now and then on a busy one.
-  for _ in 1 2 3 4 5 6 7 8; do
-    if qemu-img create -q -f qcow2 --object $secret luks.qcow2 -o \
-      encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=50 4M; then
-      break
-    fi
-  done
+  make_luks luks.qcow2 4M abc
   qemu-img create -q -f qcow2 --object $secret aes.qcow2 -o \
     encrypt.format=aes,encrypt.key-secret=s 4M
   for f in luks aes; do

@@ -320,9 +320,7 @@ is_empty() {
 
 @test "a base that cannot be written is seen before it grows" {
   rm ./*
-  qemu-img create -q -f qcow2 --object secret,id=s,data=x \
-    -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 \
-    locked.qcow2 1M
+  make_luks locked.qcow2 1M x
   qemu-img create -q -f qcow2 top.qcow2 2M
   write top.qcow2 'write -P 1 0 64k'
   qemu-img rebase -u -b locked.qcow2 -F qcow2 top.qcow2

@@ -331,6 +331,31 @@ random_chain() {
   refuses 1 rebase -u -b "$(printf '%01024d' 1)" -F qcow2 three.qcow2 : 1023
 }
 
+@test "a dropped layer that was shorter stays in the dirty set" {
+  mkimage a.qcow2 1M 7
+  write a.qcow2 'write -P 1 0 1M'
+  ln -s a.qcow2 d
+  qimg bitmap add -q --drive d b
+  qemu-img create -q -f qcow2 -b a.qcow2 -F qcow2 m.qcow2 512K
+  qemu-img create -q -f qcow2 -b m.qcow2 -F qcow2 h.qcow2 1M
+  ln -sfn h.qcow2 d
+  qemu-img convert -O raw d want.raw
+  qimg rebase -b a.qcow2 -F qcow2 h.qcow2 2>/dev/null
+  oracle_equal d want.raw
+  # What is past the end of the short layer became zero.
+  [[ $(dirty d 2>/dev/null) == *512+512* ]]
+}
+
+@test "the same file in another format is another disk" {
+  mkimage a.qcow2 1M 7
+  qemu-img create -q -f qcow2 -b a.qcow2 -F qcow2 top.qcow2
+  qimg bitmap add -q --node top.qcow2 n
+  refuses 1 rebase -b a.qcow2 -F raw top.qcow2 : "'a.qcow2'" raw
+  qimg rebase -u -b a.qcow2 -F raw top.qcow2 2>/dev/null
+  [ "$(qimg bitmap show --node top.qcow2 n --output json |
+    jq -c '[.extents[] | .offset, .length]')" = '[0,1048576]' ]
+}
+
 @test "-c: what is copied is compressed" {
   local packed
   mkchain

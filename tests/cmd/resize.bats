@@ -398,7 +398,7 @@ dirty() {
     truncate -s "${args##* }" new.raw
     mv disk.qcow2 orig
     for action in kill kill-after EIO; do
-      for ((n = 1; n < 300; n += 1 + n / 16)); do
+      for ((n = 1; n < 300; n += 1 + n / 8)); do
         cp orig disk.qcow2
         code=0
         # shellcheck disable=SC2086 # they are words

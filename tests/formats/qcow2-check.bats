@@ -290,7 +290,7 @@ repaired() {
   repaired ""
   mkbitmaps
   poke_be a.qcow2 "$ext" 4 2
-  repaired "one:auto two:auto"
+  repaired "one:auto+in-use two:auto+in-use"
   mkbitmaps
   # A program that does not know bitmaps has written.
   poke_be a.qcow2 88 8 0
@@ -298,4 +298,36 @@ repaired() {
   qimg check -q -r all a.qcow2 2>err
   clean a.qcow2
   run ! extension a.qcow2 23852875
+}
+
+@test "nothing is written over bitmaps that cannot record it" {
+  mkbitmaps
+  qemu-img create -q -u -f qcow2 -b a.qcow2 -F qcow2 top.qcow2 1M
+  qemu-io -c 'write -P 9 512k 64k' top.qcow2 >/dev/null
+  # An entry without a name; then one whose table is not in the file.
+  poke_be a.qcow2 $((at + 32 + 18)) 2 0
+  expect_code 1 qimg commit top.qcow2
+  [[ $stderr == *"'qimg check -r all a.qcow2'"* ]]
+  mkbitmaps
+  poke_be a.qcow2 "$at" 8 $((1 << 40))
+  expect_code 1 qimg commit top.qcow2
+  [[ $stderr == *"bitmap 'one'"* ]]
+  # Leaks are not freed while it is not known what they are.
+  expect_code 1 qimg check -q -r leaks a.qcow2
+}
+
+@test "a lost table does not bring back what is below" {
+  local o l1
+  qemu-img create -q -f qcow2 base.qcow2 1M
+  qemu-io -c 'write -P 5 0 1M' base.qcow2 >/dev/null
+  for o in cluster_size=64k extended_l2=on; do
+    qemu-img create -q -f qcow2 -o $o -b base.qcow2 -F qcow2 a.qcow2
+    qemu-io -c 'write -P 6 0 1M' a.qcow2 >/dev/null
+    l1=$(be a.qcow2 40 8)
+    poke_be a.qcow2 "$l1" 8 $(((1 << 63) + (1 << 40)))
+    expect_code 0 qimg check -r all a.qcow2
+    [[ $stderr == *'the data at 0, '*'is lost'* ]]
+    qemu-img check -q a.qcow2
+    qemu-io -r -c 'read -P 0 0 1M' a.qcow2 | grep -q 'read 1048576'
+  done
 }

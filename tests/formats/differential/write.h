@@ -201,7 +201,7 @@ static void apply(const struct request *r, uint8_t *guest)
 static int send_requests(enum tool tool, const char *path,
 			 const struct request *r, size_t count)
 {
-	const char *argv[8 + 2 * MAX_REQUESTS];
+	const char *argv[9 + 2 * MAX_REQUESTS];
 	size_t n = 0;
 
 	if (tool == OURS) {
