@@ -297,6 +297,7 @@ struct switched {
 	struct qcow2 *q;
 	const be64 *l1;
 	uint32_t entries;
+	uint64_t size; /* of the disk then */
 };
 
 /* What the switch changes, for each bitmap that records. */
@@ -304,12 +305,23 @@ static int add_of_switch(void *arg, const struct qi_stored_bitmap *b,
 			 struct qi_ranges **out)
 {
 	const struct switched *s = arg;
+	uint64_t old = s->q->h.size;
+	struct qi_ranges *in[2];
+	size_t used = 0;
 	int ret;
 
 	if (!b->enabled)
 		return 0;
-	ret = qcow2_ranges_differing(out, s->q, s->q->l1, s->q->h.l1_size,
+	ret = qcow2_ranges_differing(&in[0], s->q, s->q->l1, s->q->h.l1_size,
 				     s->l1, s->entries);
+	used += !ret;
+	/* Past the old end there was nothing, wherever it is mapped to. */
+	if (!ret) {
+		ret = qi_ranges_one(&in[1], old,
+				    s->size > old ? s->size - old : 0);
+		used += !ret;
+	}
+	ret = qi_ranges_collect(out, in, used, ret);
 	return ret ? ret : 1;
 }
 
@@ -329,7 +341,7 @@ static int set_flags(struct qcow2 *q, be64 *l1, uint32_t entries,
 static int switch_l1(struct qcow2 *q, const struct qcow2_snapshot *s, be64 *l1,
 		     struct qi_error *e)
 {
-	struct switched sw = { q, l1, s->l1_size };
+	struct switched sw = { q, l1, s->l1_size, s->facts.disk_size };
 	struct qcow2_resize to = { .size = s->facts.disk_size,
 				   .l1_size = s->l1_size };
 	struct qi_marks m = { NULL, 0 };

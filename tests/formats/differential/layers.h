@@ -136,6 +136,7 @@ static bool fill_overlay(uint8_t *guest, uint64_t size, uint64_t cluster)
 {
 	struct request r[MAX_REQUESTS];
 	size_t count = below(MAX_REQUESTS + 1);
+	uint64_t grain = qi_max(cluster, 4096);
 
 	for (size_t i = 0; i < count; i++) {
 		random_request(&r[i], size, cluster);
@@ -150,9 +151,8 @@ static bool fill_overlay(uint8_t *guest, uint64_t size, uint64_t cluster)
 		apply(&r[i], guest);
 		if (r[i].kind == DISCARD)
 			apply_discard(&r[i], guest, size, cluster, true);
-		/* A cluster is committed as a whole. */
-		note_touched(r[i].off / cluster * cluster,
-			     r[i].len + 2 * cluster);
+		/* A cluster is committed as a whole, a page at least. */
+		note_touched(r[i].off / grain * grain, r[i].len + 2 * grain);
 	}
 	return true;
 }

@@ -117,7 +117,7 @@ static bool step_snapshot_apply(enum tool tool)
 			tidy_up();
 		return true;
 	}
-	note_touched(0, d.size);
+	note_touched(0, qi_max(d.size, s->size));
 	note_size(s->size);
 	memcpy(d.guest, s->guest, MAX_DISK);
 	return true;
