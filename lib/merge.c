@@ -74,31 +74,26 @@ int qi_merge_check(struct qi_merge *m, struct qi_error *e)
 
 /* ---------------------------------------------------------------- marks */
 
+struct segment {
+	struct qi_merge *m;
+	const char *name;
+};
+
+static int add_of_layer(void *arg, struct qi_node *n, struct qi_ranges **out)
+{
+	const struct segment *s = arg;
+
+	return qi_layer_ranges(&s->m->drive, n, s->name, out);
+}
+
 /* What the layers above add to a segment, and where they hide the base. */
 static int segment_ranges(struct qi_merge *m, const char *name,
 			  struct qi_ranges **out)
 {
-	uint64_t size = m->drive.head->facts.size;
-	struct qi_ranges **in =
-		calloc(2 * (size_t)qi_chain_depth(m->drive.head),
-		       sizeof(struct qi_ranges *));
-	size_t used = 0;
-	int ret = in ? 0 : -ENOMEM;
+	struct segment s = { m, name };
 
-	for (struct qi_node *n = m->drive.head; n != m->base && !ret;
-	     n = n->facts.backing) {
-		uint64_t end = n->facts.size;
-
-		ret = qi_layer_ranges(&m->drive, n, name, &in[used]);
-		used += !ret;
-		if (ret || end >= size)
-			continue;
-		ret = qi_ranges_one(&in[used], end, size - end);
-		used += !ret;
-	}
-	ret = qi_ranges_collect(out, in, used, ret);
-	free(in);
-	return ret;
+	return qi_ranges_layers(out, m->drive.head, m->base,
+				m->drive.head->facts.size, add_of_layer, &s);
 }
 
 /* Everything in the base that records writes gets what will be written. */

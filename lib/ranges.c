@@ -309,8 +309,11 @@ int qi_ranges_allocated(struct qi_ranges **out, struct qi_node *n)
 	return 0;
 }
 
-int qi_ranges_above(struct qi_ranges **out, struct qi_node *top,
-		    const struct qi_node *stop, uint64_t size)
+int qi_ranges_layers(struct qi_ranges **out, struct qi_node *top,
+		     const struct qi_node *stop, uint64_t size,
+		     int (*fn)(void *arg, struct qi_node *n,
+			       struct qi_ranges **out),
+		     void *arg)
 {
 	struct qi_ranges **in = calloc(2 * (size_t)qi_chain_depth(top) + 1,
 				       sizeof(struct qi_ranges *));
@@ -320,7 +323,7 @@ int qi_ranges_above(struct qi_ranges **out, struct qi_node *top,
 	for (; top != stop && !ret; top = top->facts.backing) {
 		uint64_t end = top->facts.size;
 
-		ret = qi_ranges_allocated(&in[used], top);
+		ret = fn(arg, top, &in[used]);
 		used += !ret;
 		if (ret || end >= size)
 			continue;
@@ -331,6 +334,18 @@ int qi_ranges_above(struct qi_ranges **out, struct qi_node *top,
 	ret = qi_ranges_collect(out, in, used, ret);
 	free(in);
 	return ret;
+}
+
+static int allocated(void *arg, struct qi_node *n, struct qi_ranges **out)
+{
+	(void)arg;
+	return qi_ranges_allocated(out, n);
+}
+
+int qi_ranges_above(struct qi_ranges **out, struct qi_node *top,
+		    const struct qi_node *stop, uint64_t size)
+{
+	return qi_ranges_layers(out, top, stop, size, allocated, NULL);
 }
 
 struct data {

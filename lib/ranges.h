@@ -39,9 +39,15 @@ int qi_ranges_clip(struct qi_ranges **out, struct qi_ranges *in, uint64_t size);
 /* What one layer has allocated: data, zero, compressed, preallocated. */
 int qi_ranges_allocated(struct qi_ranges **out, struct qi_node *n);
 /*
- * What the layers from top down to but without `stop` (NULL: all) decide of
- * [0, size): what they have, and what lies past the end of one.
+ * What fn gives for the layers from top down to but without `stop` (NULL:
+ * all), and the part of [0, size) past the end of each, which it hides.
  */
+int qi_ranges_layers(struct qi_ranges **out, struct qi_node *top,
+		     const struct qi_node *stop, uint64_t size,
+		     int (*fn)(void *arg, struct qi_node *n,
+			       struct qi_ranges **out),
+		     void *arg);
+/* What those layers decide: the same with what they have allocated. */
 int qi_ranges_above(struct qi_ranges **out, struct qi_node *top,
 		    const struct qi_node *stop, uint64_t size);
 /* What the guest view of the chain of n can differ from zero in. */
