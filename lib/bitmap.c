@@ -124,7 +124,9 @@ int qi_drive_bitmaps(struct qi_drive *d, struct qi_drive_bitmap **out,
 	for (struct qi_node *node = d->head; node; node = node->facts.backing) {
 		const struct qi_record *r = node->record;
 
-		if (qi_record_state_of(node) != QI_RECORD_VALID)
+		/* One that never was a head belongs to no drive. */
+		if (qi_record_state_of(node) != QI_RECORD_VALID ||
+		    qi_uuid_is_null(&r->drive))
 			continue;
 		if (!qi_uuid_equal(&r->drive, &drive))
 			break;

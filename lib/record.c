@@ -11,12 +11,13 @@
 #define FLAG_FROZEN 1u
 #define FLAG_SHARED 2u
 #define FLAG_COMMITTED 4u
+#define FLAG_JOURNAL 8u
 #define BITMAP_ANCHOR 1u
 #define BITMAP_PAUSED 2u
 #define BITMAP_REMOVED 4u
 #define BITMAP_GAP 8u
 
-/* On disk; all big endian. The journal of `bitmap move` will follow. */
+/* On disk; all big endian. Head, tag, bitmaps, and the journal if any. */
 struct disk_record {
 	be32 version;
 	be32 length;   /* of the whole record */
@@ -38,6 +39,15 @@ struct disk_bitmap {
 	struct qi_uuid checkpoint;
 };
 _Static_assert(sizeof(struct disk_bitmap) == 32, "record bitmap");
+
+struct disk_journal {
+	be16 kind;
+	be16 source_length; /* the two texts follow, each padded to 8 */
+	be16 name_length;
+	be16 reserved;
+	struct qi_uuid uuid;
+};
+_Static_assert(sizeof(struct disk_journal) == 24, "record journal");
 
 /* ---------------------------------------------------------------- uuids */
 
@@ -123,9 +133,11 @@ static const uint8_t *take_text(const uint8_t **p, const uint8_t *end,
 	return text;
 }
 
-static int parse_bitmaps(struct qi_record *r, size_t count, const uint8_t *p,
+static int parse_bitmaps(struct qi_record *r, size_t count, const uint8_t **at,
 			 const uint8_t *end)
 {
+	const uint8_t *p = *at;
+
 	while (count--) {
 		struct disk_bitmap d;
 		struct qi_record_bitmap *b;
@@ -155,6 +167,35 @@ static int parse_bitmaps(struct qi_record *r, size_t count, const uint8_t *p,
 		b->min_size = be64_get(d.min_size);
 		b->checkpoint = d.checkpoint;
 	}
+	*at = p;
+	return 0;
+}
+
+static int parse_journal(struct qi_record *r, const uint8_t *p,
+			 const uint8_t *end)
+{
+	struct disk_journal d;
+	const uint8_t *source, *name = NULL;
+	size_t source_len, name_len;
+
+	if ((size_t)(end - p) < sizeof(d))
+		return -EUCLEAN;
+	memcpy(&d, p, sizeof(d));
+	p += sizeof(d);
+	source_len = be16_get(d.source_length);
+	name_len = be16_get(d.name_length);
+	if (source_len > QI_NAME_MAX || name_len > QI_NAME_MAX)
+		return -EUCLEAN;
+	source = take_text(&p, end, source_len);
+	if (source)
+		name = take_text(&p, end, name_len);
+	r->journal.kind = (enum qi_journal_kind)be16_get(d.kind);
+	if (!name || (r->journal.kind != QI_JOURNAL_MOVE &&
+		      r->journal.kind != QI_JOURNAL_DROP))
+		return -EUCLEAN;
+	r->journal.uuid = d.uuid;
+	memcpy(r->journal.source, source, source_len);
+	memcpy(r->journal.name, name, name_len);
 	return 0;
 }
 
@@ -163,6 +204,7 @@ static int parse(struct qi_record *r, const uint8_t *blob, size_t len)
 	struct disk_record d;
 	const uint8_t *p = blob + sizeof(d), *end = blob + len, *tag;
 	size_t tag_len;
+	int ret;
 
 	if (len < sizeof(d) || len > QI_RECORD_MAX)
 		return -EUCLEAN;
@@ -182,7 +224,10 @@ static int parse(struct qi_record *r, const uint8_t *blob, size_t len)
 	r->frozen = be32_get(d.flags) & FLAG_FROZEN;
 	r->shared = be32_get(d.flags) & FLAG_SHARED;
 	r->committed = be32_get(d.flags) & FLAG_COMMITTED;
-	return parse_bitmaps(r, be16_get(d.bitmap_count), p, end);
+	ret = parse_bitmaps(r, be16_get(d.bitmap_count), &p, end);
+	if (!ret && be32_get(d.flags) & FLAG_JOURNAL)
+		ret = parse_journal(r, p, end);
+	return ret;
 }
 
 int qi_record_parse(struct qi_record **out, const void *blob, size_t len)
@@ -234,26 +279,73 @@ static size_t put_text(uint8_t *to, const char *text, size_t len)
 	return qi_round_up(len, 8);
 }
 
+static size_t serialised_length(const struct qi_record *r)
+{
+	const struct qi_journal *j = &r->journal;
+	size_t total =
+		sizeof(struct disk_record) + qi_round_up(strlen(r->tag), 8);
+
+	for (size_t i = 0; i < r->count; i++)
+		total += sizeof(struct disk_bitmap) +
+			 qi_round_up(strlen(r->bitmaps[i].name), 8);
+	if (j->kind)
+		total += sizeof(struct disk_journal) +
+			 qi_round_up(strlen(j->source), 8) +
+			 qi_round_up(strlen(j->name), 8);
+	return total;
+}
+
+static size_t put_bitmap(uint8_t *to, const struct qi_record_bitmap *b)
+{
+	size_t n = strlen(b->name);
+	unsigned flags = (b->anchor ? BITMAP_ANCHOR : 0) |
+			 (b->paused ? BITMAP_PAUSED : 0) |
+			 (b->removed ? BITMAP_REMOVED : 0) |
+			 (b->gap ? BITMAP_GAP : 0);
+	struct disk_bitmap d = {
+		.flags = be16_put((uint16_t)flags),
+		.name_length = be16_put((uint16_t)n),
+		.min_size = be64_put(b->min_size),
+		.checkpoint = b->checkpoint,
+	};
+
+	memcpy(to, &d, sizeof(d));
+	return sizeof(d) + put_text(to + sizeof(d), b->name, n);
+}
+
+static void put_journal(uint8_t *to, const struct qi_journal *j)
+{
+	struct disk_journal d = {
+		.kind = be16_put((uint16_t)j->kind),
+		.source_length = be16_put((uint16_t)strlen(j->source)),
+		.name_length = be16_put((uint16_t)strlen(j->name)),
+		.uuid = j->uuid,
+	};
+
+	memcpy(to, &d, sizeof(d));
+	to += sizeof(d);
+	to += put_text(to, j->source, strlen(j->source));
+	put_text(to, j->name, strlen(j->name));
+}
+
 int qi_record_serialise(const struct qi_record *r, void **blob, size_t *len)
 {
-	size_t tag_len = strlen(r->tag), total, pos;
+	size_t tag_len = strlen(r->tag), total = serialised_length(r), pos;
 	struct disk_record head = {
 		.version = be32_put(RECORD_VERSION),
+		.length = be32_put((uint32_t)total),
 		.image = r->image,
 		.parent = r->parent,
 		.drive = r->drive,
 		.flags = be32_put((r->frozen ? FLAG_FROZEN : 0) |
 				  (r->shared ? FLAG_SHARED : 0) |
-				  (r->committed ? FLAG_COMMITTED : 0)),
+				  (r->committed ? FLAG_COMMITTED : 0) |
+				  (r->journal.kind ? FLAG_JOURNAL : 0)),
 		.tag_length = be16_put((uint16_t)tag_len),
 		.bitmap_count = be16_put((uint16_t)r->count),
 	};
 	uint8_t *out;
 
-	total = sizeof(head) + qi_round_up(tag_len, 8);
-	for (size_t i = 0; i < r->count; i++)
-		total += sizeof(struct disk_bitmap) +
-			 qi_round_up(strlen(r->bitmaps[i].name), 8);
 	if (total > QI_RECORD_MAX)
 		return -E2BIG;
 	out = calloc(1, total);
@@ -261,25 +353,10 @@ int qi_record_serialise(const struct qi_record *r, void **blob, size_t *len)
 		return -ENOMEM;
 	pos = sizeof(head);
 	pos += put_text(out + pos, r->tag, tag_len);
-	for (size_t i = 0; i < r->count; i++) {
-		const struct qi_record_bitmap *b = &r->bitmaps[i];
-		size_t n = strlen(b->name);
-		unsigned flags = (b->anchor ? BITMAP_ANCHOR : 0) |
-				 (b->paused ? BITMAP_PAUSED : 0) |
-				 (b->removed ? BITMAP_REMOVED : 0) |
-				 (b->gap ? BITMAP_GAP : 0);
-		struct disk_bitmap d = {
-			.flags = be16_put((uint16_t)flags),
-			.name_length = be16_put((uint16_t)n),
-			.min_size = be64_put(b->min_size),
-			.checkpoint = b->checkpoint,
-		};
-
-		memcpy(out + pos, &d, sizeof(d));
-		pos += sizeof(d);
-		pos += put_text(out + pos, b->name, n);
-	}
-	head.length = be32_put((uint32_t)total);
+	for (size_t i = 0; i < r->count; i++)
+		pos += put_bitmap(out + pos, &r->bitmaps[i]);
+	if (r->journal.kind)
+		put_journal(out + pos, &r->journal);
 	memcpy(out, &head, sizeof(head));
 	head.checksum = be64_put(checksum(out, total));
 	memcpy(out, &head, sizeof(head));
@@ -334,6 +411,15 @@ void qi_record_drop(struct qi_record *r, const char *name)
 
 	if (b)
 		*b = r->bitmaps[--r->count];
+}
+
+void qi_journal_set(struct qi_record *r, enum qi_journal_kind kind,
+		    const struct qi_uuid *uuid, const char *source,
+		    const char *name)
+{
+	r->journal = (struct qi_journal){ .kind = kind, .uuid = *uuid };
+	memcpy(r->journal.source, source, strnlen(source, QI_NAME_MAX));
+	memcpy(r->journal.name, name, strnlen(name, QI_NAME_MAX));
 }
 
 enum qi_record_state qi_record_state_of(const struct qi_node *n)

@@ -25,12 +25,29 @@ struct qi_record_bitmap {
 	uint64_t min_size;
 };
 
+/* What an operation on this image and another one still has to do. */
+enum qi_journal_kind {
+	QI_JOURNAL_NONE,
+	QI_JOURNAL_MOVE, /* take bitmap `name` away from where it was */
+	QI_JOURNAL_DROP, /* remove the files of layers that were merged */
+};
+struct qi_journal {
+	enum qi_journal_kind kind;
+	/* MOVE: the drive or image that had it; DROP: the topmost layer. */
+	struct qi_uuid uuid;
+	/* MOVE: the name there; DROP: that of its file, as it was recorded. */
+	char source[QI_NAME_MAX + 1];
+	/* MOVE: the name here; DROP: tag of the snapshot, or "". */
+	char name[QI_NAME_MAX + 1];
+};
+
 struct qi_record {
 	enum qi_record_state state;
 	struct qi_uuid image, parent, drive;
 	bool frozen, shared;
 	bool committed; /* all it had is in its parent: it may be deleted */
 	char tag[QI_TAG_MAX + 1];
+	struct qi_journal journal;
 	size_t count;
 	struct qi_record_bitmap *bitmaps;
 };
@@ -57,6 +74,10 @@ struct qi_record_bitmap *qi_record_find(const struct qi_record *r,
 struct qi_record_bitmap *qi_record_put(struct qi_record *r, const char *name);
 void qi_record_drop(struct qi_record *r, const char *name);
 
+/* Note what is left to be done; names that are too long are cut. */
+void qi_journal_set(struct qi_record *r, enum qi_journal_kind kind,
+		    const struct qi_uuid *uuid, const char *source,
+		    const char *name);
 /* NONE for a node without one. */
 enum qi_record_state qi_record_state_of(const struct qi_node *n);
 struct qi_uuid qi_uuid_random(void);

@@ -29,6 +29,9 @@ static struct qi_record *sample(size_t count)
 		b->checkpoint = qi_uuid_random();
 		b->min_size = i << 33;
 	}
+	if (count)
+		qi_journal_set(r, QI_JOURNAL_MOVE + count % 2, &r->drive,
+			       "was here", "is there");
 	return r;
 }
 
@@ -43,12 +46,16 @@ static bool same_bitmap(const struct qi_record_bitmap *a,
 
 static bool same(const struct qi_record *a, const struct qi_record *b)
 {
-	bool yes =
-		a->state == b->state && qi_uuid_equal(&a->image, &b->image) &&
-		qi_uuid_equal(&a->parent, &b->parent) &&
-		qi_uuid_equal(&a->drive, &b->drive) && a->frozen == b->frozen &&
-		a->shared == b->shared && a->committed == b->committed &&
-		!strcmp(a->tag, b->tag) && a->count == b->count;
+	bool yes = a->state == b->state &&
+		   qi_uuid_equal(&a->image, &b->image) &&
+		   qi_uuid_equal(&a->parent, &b->parent) &&
+		   qi_uuid_equal(&a->drive, &b->drive) &&
+		   a->frozen == b->frozen && a->shared == b->shared &&
+		   a->committed == b->committed && !strcmp(a->tag, b->tag) &&
+		   a->count == b->count && a->journal.kind == b->journal.kind &&
+		   qi_uuid_equal(&a->journal.uuid, &b->journal.uuid) &&
+		   !strcmp(a->journal.source, b->journal.source) &&
+		   !strcmp(a->journal.name, b->journal.name);
 
 	for (size_t i = 0; yes && i < a->count; i++)
 		yes = same_bitmap(&a->bitmaps[i],
@@ -195,6 +202,7 @@ int main(void)
 {
 	test_round_trip(0);
 	test_round_trip(8);
+	test_round_trip(9);
 	test_damage();
 	test_too_big();
 	test_changes();
