@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * carry.c - drive bitmaps when a layer comes to rest on another one
+ * carry.c - drive bitmaps when layers become one
  *
- * The layers that it leaves behind have segments, or count by what they have
- * allocated. All that goes into the segment of the layer above them; where a
- * bitmap starts in one of them, it starts in that layer now, with its bits.
+ * The layers that go have segments, or count by what they have allocated. All
+ * that goes into the segment of the layer that stays; where a bitmap starts in
+ * one of them, or is full, it starts in that layer now, with its bits.
  */
 #include <errno.h>
 
@@ -19,14 +19,26 @@ bool qi_node_is_in_chain(const struct qi_node *n, const struct qi_node *chain)
 	return chain != NULL;
 }
 
-/* Will n not rest on `layer` any more, or not as this drive knows it? */
-static bool is_dropped(const struct qi_carry *c, const struct qi_node *layer)
+/* Is it `into`, or will nothing of it be left below that? */
+static bool is_merged(const struct qi_carry *c, const struct qi_node *layer)
 {
 	const struct qi_node *old = c->drive.head->facts.backing;
 
-	/* Down to a layer of the chain: those in between. Else: all. */
+	/* Down to a layer of the chain: those above it. Else: all. */
 	return !qi_node_is_in_chain(c->base, old) ||
 	       !qi_node_is_in_chain(layer, c->base);
+}
+
+/* The record of `into`, to be changed. */
+static int want_record(struct qi_carry *c, struct qi_error *e)
+{
+	const struct qi_drive into = { .path = c->into->path, .head = c->into };
+	struct qi_uuid drive = qi_drive_uuid(&c->drive);
+	int ret = c->record ? 0 : qi_drive_head_record(&into, &c->record, e);
+
+	if (!ret && !qi_uuid_is_null(&drive))
+		c->record->drive = drive;
+	return ret;
 }
 
 /* -------------------------------------------------------------- bitmaps */
@@ -36,7 +48,7 @@ static void take_entry(const struct qi_carry *c, const char *name,
 		       const struct qi_layer *layers, size_t count,
 		       struct qi_record_bitmap *b)
 {
-	uint64_t smallest = UINT64_MAX;
+	uint64_t smallest = c->smallest ? c->smallest : UINT64_MAX;
 	bool found = false;
 
 	for (size_t i = 0; i < count; i++) {
@@ -44,22 +56,19 @@ static void take_entry(const struct qi_carry *c, const char *name,
 		const struct qi_record_bitmap *from =
 			qi_drive_segment(&c->drive, n, name);
 
-		if (from && !found) {
-			*b = *from;
-			found = true;
-		}
-		if (!i || !is_dropped(c, n))
-			continue;
-		smallest = qi_min(smallest, n->facts.size);
-		if (from) {
+		/* Before it is overwritten, where it is that of `into`. */
+		if (from && is_merged(c, n))
 			smallest = qi_min(smallest, from->min_size);
-			b->gap |= from->gap || from->paused;
-		}
+		if (is_merged(c, n))
+			smallest = qi_min(smallest, n->facts.size);
+		if (from && !found)
+			*b = *from;
+		found |= from != NULL;
 	}
 	b->min_size = qi_min(b->min_size, smallest);
 }
 
-/* What n has, and what the layers have that it leaves behind. */
+/* What the layers have that become one. */
 static int merged_ranges(const struct qi_carry *c, const char *name,
 			 const struct qi_layer *layers, size_t count,
 			 struct qi_ranges **out)
@@ -69,7 +78,7 @@ static int merged_ranges(const struct qi_carry *c, const char *name,
 	int ret = in ? 0 : -ENOMEM;
 
 	for (size_t i = 0; i < count && !ret; i++) {
-		if (i && !is_dropped(c, layers[i].node))
+		if (!is_merged(c, layers[i].node))
 			continue;
 		ret = qi_layer_ranges(&c->drive, layers[i].node, name,
 				      &in[used]);
@@ -101,97 +110,144 @@ static int add_edit(struct qi_carry *c, const struct qi_drive_bitmap *bitmap,
 		       merged_ranges(c, bitmap->name, layers, count, &x->bits);
 }
 
-/* A drive bitmap with a part below n that n will not rest on any more. */
+static int check_place(const struct qi_carry *c, const char *name,
+		       struct qi_error *e)
+{
+	struct qi_node *n = c->into;
+	int ret = qi_node_can_store(n, e);
+
+	if (ret || qi_node_find_bitmap(n, name) < 0 ||
+	    qi_drive_segment(&c->drive, n, name))
+		return ret;
+	return qi_fail(e, EEXIST,
+		       "'%s' has a node bitmap '%s', and the drive bitmap of "
+		       "that name needs its place; remove it first with 'qimg "
+		       "bitmap remove --node %s %s'",
+		       n->path, name, n->path, name);
+}
+
+/* A drive bitmap of which some part is in layers that go. */
 static int keep_bitmap(struct qi_carry *c, const struct qi_drive_bitmap *bitmap,
 		       struct qi_error *e)
 {
 	struct qi_dirty *s;
 	const struct qi_layer *layers;
-	bool drops = false, moves;
+	bool touched, moves;
 	size_t count;
 	int ret = qi_dirty_new(&c->drive, bitmap->name, &s, e);
 
 	if (ret)
 		return ret;
 	layers = qi_dirty_layers(s, &count);
-	for (size_t i = 1; i < count; i++)
-		drops |= is_dropped(c, layers[i].node);
-	moves = is_dropped(c, layers[count - 1].node) ||
-		qi_dirty_status(s) == QI_LAYER_FULL;
-	if (count == 1 && qi_dirty_status(s) != QI_LAYER_FULL)
-		moves = false;
-	if (drops || moves) {
-		ret = qi_node_can_store(c->drive.head, e);
-		if (!ret &&
-		    qi_node_find_bitmap(c->drive.head, bitmap->name) >= 0 &&
-		    !qi_drive_segment(&c->drive, c->drive.head, bitmap->name))
-			ret = qi_fail(
-				e, EEXIST,
-				"'%s' has a node bitmap '%s', and the "
-				"drive bitmap of that name needs its "
-				"place; remove it first with 'qimg bitmap "
-				"remove --node %s %s'",
-				c->drive.head->path, bitmap->name,
-				c->drive.head->path, bitmap->name);
-		if (!ret && !c->record)
-			ret = qi_drive_head_record(&c->drive, &c->record, e);
-		if (!ret && add_edit(c, bitmap, s, moves))
-			ret = qi_no_memory(e);
-	}
+	touched = qi_dirty_status(s) == QI_LAYER_FULL;
+	moves = touched || is_merged(c, layers[count - 1].node);
+	for (size_t i = 0; i < count; i++)
+		touched |= layers[i].node != c->into &&
+			   is_merged(c, layers[i].node);
+	if (touched)
+		ret = check_place(c, bitmap->name, e);
+	if (touched && !ret)
+		ret = want_record(c, e);
+	if (touched && !ret && add_edit(c, bitmap, s, moves))
+		ret = qi_no_memory(e);
 	qi_dirty_free(s);
 	return ret;
 }
 
-/* A removal in a layer that goes still counts for what lies below it. */
+/* ------------------------------------------------------------- removals */
+
+/* Does a layer that stays know the name, so that its removal must be said? */
+static bool is_known_below(const struct qi_carry *c, const char *name)
+{
+	for (struct qi_node *n = c->base; n; n = n->facts.backing)
+		if (qi_drive_segment(&c->drive, n, name))
+			return true;
+	return false;
+}
+
+/* The address was removed in layer n, above what else says something of it. */
+static int keep_removal(struct qi_carry *c, const struct qi_record_bitmap *from,
+			struct qi_error *e)
+{
+	const char *name = from->name;
+	const struct qi_record_bitmap *had =
+		qi_drive_segment(&c->drive, c->into, name);
+	struct qi_record_bitmap *b;
+	struct qi_bitmap_change *x;
+	bool has_segment = had && !had->removed &&
+			   qi_node_find_bitmap(c->into, name) >= 0;
+
+	if (!had && !is_known_below(c, name))
+		return 0;
+	if (want_record(c, e))
+		return qi_no_memory(e);
+	if (!is_known_below(c, name)) {
+		qi_record_drop(c->record, name);
+	} else {
+		b = qi_record_put(c->record, name);
+		if (!b)
+			return qi_no_memory(e);
+		*b = *from;
+	}
+	if (!has_segment)
+		return 0;
+	x = qi_edits_add(&c->edits);
+	if (!x)
+		return qi_no_memory(e);
+	x->name = from->name;
+	x->remove = true;
+	return 0;
+}
+
+/* Is there a mention of the name above n? That one counts. */
+static bool is_mentioned_above(const struct qi_carry *c,
+			       const struct qi_node *n, const char *name)
+{
+	const struct qi_node *m = c->drive.head;
+
+	for (; m != n; m = m->facts.backing)
+		if (qi_drive_segment(&c->drive, m, name))
+			return true;
+	return false;
+}
+
 static int keep_removals(struct qi_carry *c, struct qi_error *e)
 {
-	struct qi_uuid drive = qi_drive_uuid(&c->drive);
+	int ret = 0;
 
-	for (struct qi_node *n = c->drive.head->facts.backing; n;
+	for (struct qi_node *n = c->drive.head; n && is_merged(c, n);
 	     n = n->facts.backing) {
 		const struct qi_record *r = n->record;
 
-		if (qi_record_state_of(n) != QI_RECORD_VALID ||
-		    !is_dropped(c, n) || !qi_uuid_equal(&r->drive, &drive))
+		if (n == c->into || qi_record_state_of(n) != QI_RECORD_VALID)
 			continue;
-		for (size_t i = 0; i < r->count; i++) {
-			struct qi_record_bitmap *b;
-			const struct qi_record *have =
-				c->record ? c->record : c->drive.head->record;
-
-			if (!r->bitmaps[i].removed ||
-			    (have && qi_record_find(have, r->bitmaps[i].name)))
-				continue;
-			if (!c->record &&
-			    qi_drive_head_record(&c->drive, &c->record, e))
-				return qi_no_memory(e);
-			b = qi_record_put(c->record, r->bitmaps[i].name);
-			if (!b)
-				return qi_no_memory(e);
-			*b = r->bitmaps[i];
-		}
+		for (size_t i = 0; i < r->count && !ret; i++)
+			if (r->bitmaps[i].removed &&
+			    qi_drive_segment(&c->drive, n,
+					     r->bitmaps[i].name) &&
+			    !is_mentioned_above(c, n, r->bitmaps[i].name))
+				ret = keep_removal(c, &r->bitmaps[i], e);
 	}
-	return 0;
+	return ret;
 }
+
+/* ------------------------------------------------------------ operations */
 
 int qi_carry_plan(struct qi_carry *c, struct qi_error *e)
 {
 	size_t count;
 	int ret = qi_drive_bitmaps(&c->drive, &c->all, &count, e);
 
-	if (!ret && count &&
-	    qi_record_state_of(c->drive.head) == QI_RECORD_UNKNOWN)
+	if (!ret && count && qi_record_state_of(c->into) == QI_RECORD_UNKNOWN)
 		ret = qi_fail(e, ESTALE,
-			      "cannot rebase '%s': its record is damaged or of "
-			      "a later version, and there are drive bitmaps "
-			      "below it",
-			      c->drive.head->path);
+			      "the record of '%s' is damaged or of a later "
+			      "version, and there are drive bitmaps that it "
+			      "would have to take up",
+			      c->into->path);
 	for (size_t i = 0; i < count && !ret; i++)
 		ret = keep_bitmap(c, &c->all[i], e);
 	/* Where no record fits, nothing below could be found through it. */
-	if (!ret &&
-	    qi_node_is_in_chain(c->base, c->drive.head->facts.backing) &&
-	    !qi_node_can_store(c->drive.head, NULL))
+	if (!ret && !qi_node_can_store(c->into, NULL))
 		ret = keep_removals(c, e);
 	return ret;
 }
@@ -200,7 +256,7 @@ int qi_carry_store(struct qi_carry *c, struct qi_error *e)
 {
 	if (!c->edits.count)
 		return 0;
-	return qi_node_store(c->drive.head, c->record, c->edits.changes,
+	return qi_node_store(c->into, c->record, c->edits.changes,
 			     c->edits.count, e);
 }
 
@@ -209,5 +265,6 @@ void qi_carry_clear(struct qi_carry *c)
 	qi_edits_clear(&c->edits);
 	qi_record_free(c->record);
 	free(c->all);
-	*c = (struct qi_carry){ 0 };
+	c->record = NULL;
+	c->all = NULL;
 }

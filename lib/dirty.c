@@ -304,14 +304,12 @@ int qi_dirty_ranges(const struct qi_dirty *s, struct qi_ranges **out)
 int qi_dirty_bytes(const struct qi_dirty *s, uint64_t *out, struct qi_error *e)
 {
 	struct qi_ranges *r;
-	struct qi_range x;
 	int ret = qi_dirty_ranges(s, &r);
 
 	*out = 0;
 	if (ret)
 		return qi_no_memory(e);
-	while ((ret = qi_ranges_next(r, &x, e)) > 0)
-		*out += x.len;
+	ret = qi_ranges_sum(r, out, e);
 	qi_ranges_free(r);
 	return ret;
 }

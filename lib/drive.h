@@ -93,17 +93,24 @@ void qi_edits_clear(struct qi_edits *l);
 
 /* Is n in the chain that starts at `chain` (NULL: an empty one)? */
 bool qi_node_is_in_chain(const struct qi_node *n, const struct qi_node *chain);
-/* What becomes of drive bitmaps when drive.head comes to rest on `base`. */
+/*
+ * What becomes of drive bitmaps when the layers from drive.head down to but
+ * without `base` become one, `into`: the topmost (base takes the place of what
+ * lies below) or the lowest of them (base is its backing node).
+ */
 struct qi_carry {
-	struct qi_drive drive;	  /* as seen from the layer; not owned */
+	struct qi_drive drive;	  /* as seen from the topmost; not owned */
+	struct qi_node *into;	  /* gets the record and the segments */
 	struct qi_node *base;	  /* NULL: none */
-	struct qi_record *record; /* of the layer; NULL: it stays as it is */
+	uint64_t smallest;	  /* 0, or a size that `into` has had */
+	struct qi_record *record; /* of into; NULL: it stays as it is */
 	struct qi_edits edits;
 	struct qi_drive_bitmap *all;
 };
 /* Find conflicts; nothing is written. */
 int qi_carry_plan(struct qi_carry *c, struct qi_error *e);
-/* To be done first; the record has the old parent then. */
+/* When the drive's view does not change by it; the record has the old parent.
+ */
 int qi_carry_store(struct qi_carry *c, struct qi_error *e);
 void qi_carry_clear(struct qi_carry *c);
 

@@ -29,6 +29,17 @@ int qi_ranges_next(struct qi_ranges *r, struct qi_range *out,
 	return ret < 0 ? ret : 1;
 }
 
+int qi_ranges_sum(struct qi_ranges *r, uint64_t *bytes, struct qi_error *e)
+{
+	struct qi_range x;
+	int ret;
+
+	*bytes = 0;
+	while ((ret = qi_ranges_next(r, &x, e)) > 0)
+		*bytes += x.len;
+	return ret;
+}
+
 void qi_ranges_free(struct qi_ranges *r)
 {
 	if (r)
@@ -202,7 +213,7 @@ struct rounded {
 	struct qi_ranges base;
 	struct qi_ranges *in;
 	uint64_t unit;
-	uint64_t size;
+	uint64_t from, size;
 };
 
 static int round_next(struct qi_ranges *r, struct qi_range *out,
@@ -210,14 +221,17 @@ static int round_next(struct qi_ranges *r, struct qi_range *out,
 {
 	struct rounded *w = qi_container_of(r, struct rounded, base);
 	uint64_t end;
-	int ret = qi_ranges_next(w->in, out, e);
+	int ret;
 
-	if (ret <= 0)
-		return ret;
-	end = out->off + out->len;
+	do {
+		ret = qi_ranges_next(w->in, out, e);
+		if (ret <= 0)
+			return ret;
+		end = out->off + out->len;
+	} while (end <= w->from);
 	if (!qi_round_up_checked(end, w->unit, &end))
 		end = UINT64_MAX;
-	out->off = qi_round_down(out->off, w->unit);
+	out->off = qi_max(qi_round_down(out->off, w->unit), w->from);
 	end = qi_min(end, w->size);
 	if (out->off >= end)
 		return 0;
@@ -248,6 +262,16 @@ int qi_ranges_round(struct qi_ranges **out, struct qi_ranges *in, uint64_t unit,
 	w->size = size;
 	*out = &w->base;
 	return 0;
+}
+
+int qi_ranges_within(struct qi_ranges **out, struct qi_ranges *in, uint64_t off,
+		     uint64_t len)
+{
+	int ret = qi_ranges_clip(out, in, off + len);
+
+	if (!ret)
+		qi_container_of(*out, struct rounded, base)->from = off;
+	return ret;
 }
 
 int qi_ranges_clip(struct qi_ranges **out, struct qi_ranges *in, uint64_t size)

@@ -36,6 +36,11 @@ int qi_ranges_round(struct qi_ranges **out, struct qi_ranges *in, uint64_t unit,
 		    uint64_t size);
 /* What lies in [0, size). */
 int qi_ranges_clip(struct qi_ranges **out, struct qi_ranges *in, uint64_t size);
+/* What lies in [off, off + len). */
+int qi_ranges_within(struct qi_ranges **out, struct qi_ranges *in, uint64_t off,
+		     uint64_t len);
+/* All bytes of what is left of it. */
+int qi_ranges_sum(struct qi_ranges *r, uint64_t *bytes, struct qi_error *e);
 /* What one layer has allocated: data, zero, compressed, preallocated. */
 int qi_ranges_allocated(struct qi_ranges **out, struct qi_node *n);
 /*
