@@ -48,7 +48,7 @@ static void take_entry(const struct qi_carry *c, const char *name,
 		       const struct qi_layer *layers, size_t count,
 		       struct qi_record_bitmap *b)
 {
-	uint64_t smallest = c->smallest ? c->smallest : UINT64_MAX;
+	uint64_t smallest = UINT64_MAX;
 	bool found = false;
 
 	for (size_t i = 0; i < count; i++) {
@@ -61,6 +61,8 @@ static void take_entry(const struct qi_carry *c, const char *name,
 			smallest = qi_min(smallest, from->min_size);
 		if (is_merged(c, n))
 			smallest = qi_min(smallest, n->facts.size);
+		if (n == c->into && c->smallest)
+			smallest = qi_min(smallest, c->smallest);
 		if (from && !found)
 			*b = *from;
 		found |= from != NULL;

@@ -66,37 +66,6 @@ static int check_rename(struct work *w, struct qi_error *e)
 		       w->d->path, w->base->path);
 }
 
-static bool has_bitmaps(struct qi_node *n)
-{
-	size_t count = 0;
-
-	if (n->format->bitmaps)
-		n->format->bitmaps->list(n, &count);
-	return count > 0;
-}
-
-static int check_bitmaps(struct work *w, struct qi_error *e)
-{
-	struct qi_drive_bitmap *all;
-	size_t count;
-	int ret = qi_drive_bitmaps(w->d, &all, &count, e);
-
-	if (!ret && (count || has_bitmaps(w->base)))
-		ret = qi_node_can_store(w->base, e);
-	for (size_t i = 0; i < count && !ret; i++)
-		if (qi_node_find_bitmap(w->base, all[i].name) >= 0 &&
-		    !qi_drive_segment(w->d, w->base, all[i].name))
-			ret = qi_fail(e, EEXIST,
-				      "'%s' has a node bitmap '%s', "
-				      "and the drive bitmap of that name needs "
-				      "its place; remove it first with 'qimg "
-				      "bitmap remove --node %s %s'",
-				      w->base->path, all[i].name, w->base->path,
-				      all[i].name);
-	free(all);
-	return ret;
-}
-
 static int check(struct work *w, struct qi_error *e)
 {
 	int ret;
@@ -136,116 +105,7 @@ static int check(struct work *w, struct qi_error *e)
 	if (!ret && !w->d->is_link)
 		ret = check_rename(w, e);
 	if (!ret)
-		ret = check_bitmaps(w, e);
-	if (!ret)
 		ret = qi_node_check_dependents(w->head, NULL, "commit", e);
-	return ret;
-}
-
-/* -------------------------------------------------------- record after */
-
-static unsigned granularity_bits(struct qi_node *n, const char *name)
-{
-	int which = qi_node_find_bitmap(n, name);
-	size_t count;
-
-	return which < 0 ? 16 :
-			   n->format->bitmaps->list(n, &count)[which]
-				   .granularity_bits;
-}
-
-/*
- * A segment in the base that it did not have, with what layer n adds to the
- * dirty set. The bitmap starts in the head: it starts in the base now, with
- * its bits. It starts below: the base's segment says what was its estimate.
- */
-static int take_segment(struct work *w, const struct qi_record_bitmap *from,
-			struct qi_node *n, struct qi_record *r,
-			struct qi_edits *l)
-{
-	struct qi_record_bitmap *b = qi_record_put(r, from->name);
-	struct qi_bitmap_change *c = qi_edits_add(l);
-
-	if (!b || !c)
-		return -ENOMEM;
-	*b = *from;
-	c->name = from->name;
-	c->enabled = !from->paused;
-	c->granularity_bits = granularity_bits(w->head, from->name);
-	return qi_layer_ranges(w->d, n, from->name, &c->bits);
-}
-
-/* The address was removed on this drive: it stays so. */
-static int take_removal(const struct qi_record_bitmap *from,
-			struct qi_record *r, struct qi_edits *l)
-{
-	bool had = qi_record_find(r, from->name);
-	struct qi_record_bitmap *b = qi_record_put(r, from->name);
-	struct qi_bitmap_change *c;
-
-	if (!b)
-		return -ENOMEM;
-	*b = *from;
-	/* A bitmap that the base's record does not know is not ours. */
-	if (!had)
-		return 0;
-	c = qi_edits_add(l);
-	if (!c)
-		return -ENOMEM;
-	c->name = from->name;
-	c->remove = true;
-	return 0;
-}
-
-static int take_bitmap(struct work *w, const struct qi_record_bitmap *from,
-		       struct qi_record *r, struct qi_edits *l)
-{
-	struct qi_record_bitmap *b = qi_record_find(r, from->name);
-	struct qi_bitmap_change *c;
-
-	if (from->anchor)
-		return take_segment(w, from, w->head, r, l);
-	if (from->removed)
-		return take_removal(from, r, l);
-	if (!b)
-		return take_segment(w, from, w->base, r, l);
-	b->paused = from->paused;
-	b->gap |= from->gap;
-	b->checkpoint = from->checkpoint;
-	b->min_size = qi_min(b->min_size, from->min_size);
-	/* A segment that is lost stays lost: nothing to change in it. */
-	if (qi_node_find_bitmap(w->base, from->name) < 0)
-		return 0;
-	c = qi_edits_add(l);
-	if (!c)
-		return -ENOMEM;
-	c->name = from->name;
-	c->enabled = !from->paused;
-	c->keep_bits = true;
-	return 0;
-}
-
-static int update_record(struct work *w, struct qi_error *e)
-{
-	const struct qi_record *from = w->head->record;
-	QI_AUTORECORD struct qi_record *r = NULL;
-	struct qi_edits l = { 0 };
-	int ret;
-
-	if (qi_node_can_store(w->base, NULL))
-		return 0;
-	if (qi_record_copy(&r, w->base->record))
-		return qi_no_memory(e);
-	r->frozen = r->committed = false;
-	r->drive = qi_drive_uuid(w->d);
-	ret = 0;
-	for (size_t i = 0; from && i < from->count && !ret; i++)
-		ret = take_bitmap(w, &from->bitmaps[i], r, &l);
-	if (ret)
-		qi_no_memory(e);
-	else
-		ret = qi_node_store(w->base, r, l.changes, l.count, e);
-	qi_edits_clear(&l);
 	return ret;
 }
 
@@ -423,7 +283,7 @@ static int run(struct work *w, struct qi_change *out, struct qi_error *e)
 	int ret = qi_merge_run(&w->merge, e);
 
 	if (!ret)
-		ret = update_record(w, e);
+		ret = qi_merge_take_over(&w->merge, true, e);
 	return ret ? ret : switch_over(w, out, e);
 }
 

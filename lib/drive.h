@@ -82,6 +82,10 @@ int qi_node_check_dependents(struct qi_node *n, const struct qi_node *except,
 /* Are the two paths in the same folder? */
 bool qi_same_folder(const char *a, const char *b);
 
+/* As an image at `overlay` should record it: relative in one folder. malloc'd
+ */
+char *qi_backing_name(const char *base, const char *overlay);
+
 /* Changes of bitmaps in the making, with the streams that feed them. */
 struct qi_edits {
 	size_t count, room;

@@ -18,6 +18,17 @@ bool qi_same_folder(const char *a, const char *b)
 	       s.st_ino == t.st_ino;
 }
 
+char *qi_backing_name(const char *base, const char *overlay)
+{
+	const char *name = qi_path_name(base);
+
+	/* "word:" in front would be a protocol. */
+	if (qi_same_folder(base, overlay))
+		return qi_format_text("%s%s", strchr(name, ':') ? "./" : "",
+				      name);
+	return realpath(base, NULL);
+}
+
 int qi_drive_flip(struct qi_drive *d, const char *head, struct qi_error *e)
 {
 	QI_AUTOFREE char *target = NULL;

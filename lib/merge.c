@@ -42,6 +42,24 @@ static struct qi_node *layer_above(const struct qi_merge *m,
 	return above;
 }
 
+static struct qi_carry carry_of(const struct qi_merge *m)
+{
+	return (struct qi_carry){ .drive = m->drive,
+				  .into = m->base,
+				  .base = m->base->facts.backing,
+				  .smallest = m->smallest };
+}
+
+/* Will the bitmaps of the drive find their place? */
+static int check_bitmaps(struct qi_merge *m, struct qi_error *e)
+{
+	struct qi_carry c = carry_of(m);
+	int ret = qi_carry_plan(&c, e);
+
+	qi_carry_clear(&c);
+	return ret;
+}
+
 int qi_merge_check(struct qi_merge *m, struct qi_error *e)
 {
 	struct qi_node *base = m->base;
@@ -67,6 +85,8 @@ int qi_merge_check(struct qi_merge *m, struct qi_error *e)
 	if (!ret && base->facts.size < m->drive.head->facts.size)
 		ret = base->format->resize->check(base,
 						  m->drive.head->facts.size, e);
+	if (!ret)
+		ret = check_bitmaps(m, e);
 	return ret ? ret :
 		     qi_node_check_dependents(base, layer_above(m, base),
 					      "commit into", e);
@@ -179,9 +199,34 @@ int qi_merge_run(struct qi_merge *m, struct qi_error *e)
 	uint64_t size = m->drive.head->facts.size;
 	int ret = 0;
 
+	m->smallest = m->base->facts.size;
 	if (m->base->facts.size < size)
 		ret = qi_node_grow(m->base, size, e);
 	if (!ret)
 		ret = qi_node_mark(m->base, add_of_layers, m, e);
 	return ret ? ret : copy_data(m, e);
+}
+
+/* -------------------------------------------------------------- records */
+
+int qi_merge_take_over(struct qi_merge *m, bool is_head, struct qi_error *e)
+{
+	struct qi_carry c = carry_of(m);
+	struct qi_uuid drive = qi_drive_uuid(&m->drive);
+	int ret;
+
+	if (qi_node_can_store(m->base, NULL))
+		return 0;
+	ret = qi_carry_plan(&c, e);
+	if (!ret && !c.record && qi_record_copy(&c.record, m->base->record))
+		ret = qi_no_memory(e);
+	if (!ret) {
+		c.record->drive = drive;
+		c.record->committed = false;
+		c.record->frozen = c.record->frozen && !is_head;
+		ret = qi_node_store(m->base, c.record, c.edits.changes,
+				    c.edits.count, e);
+	}
+	qi_carry_clear(&c);
+	return ret;
 }

@@ -12,6 +12,7 @@ struct qi_merge {
 	unsigned threads;
 	struct qi_progress progress;
 	struct qi_copy_stats stats; /* afterwards */
+	uint64_t smallest;	    /* size of the base before it grew */
 };
 
 /* May the base be written: by guards of drives, and by its format? */
@@ -21,6 +22,11 @@ int qi_merge_check(struct qi_merge *m, struct qi_error *e);
  * the data. Each step is durable before the next.
  */
 int qi_merge_run(struct qi_merge *m, struct qi_error *e);
+/*
+ * After that: the record of the base takes over where bitmaps start, their
+ * checkpoints and states, by one header write. is_head: of its drive, now.
+ */
+int qi_merge_take_over(struct qi_merge *m, bool is_head, struct qi_error *e);
 
 /* -ESTALE and how to remove it, when n has a bitmap of its own. */
 int qi_node_refuse_bitmap(struct qi_node *n, const char *what,

@@ -97,18 +97,6 @@ static int choose_paths(struct work *w, const char *overlay, struct qi_error *e)
 	return w->old_path && w->new_path ? 0 : qi_no_memory(e);
 }
 
-/* As the overlay will record it. */
-static char *backing_name(const struct work *w)
-{
-	const char *name = qi_path_name(w->old_path);
-
-	/* "word:" in front would be a protocol. */
-	if (qi_same_folder(w->old_path, w->new_path))
-		return qi_format_text("%s%s", strchr(name, ':') ? "./" : "",
-				      name);
-	return realpath(w->old_path, NULL);
-}
-
 /* ---------------------------------------------------------------- checks */
 
 static int check_names(struct work *w, struct qi_error *e)
@@ -222,7 +210,7 @@ static int write_overlay(struct work *w, struct qi_image *img,
 	const struct qi_open how = { .format = "qcow2",
 				     .access = QI_ACCESS_WRITE,
 				     .no_backing = true };
-	QI_AUTOFREE char *backing = backing_name(w);
+	QI_AUTOFREE char *backing = qi_backing_name(w->old_path, w->new_path);
 	QI_AUTOFREE char *options = NULL;
 	struct qi_create c = { .format = "qcow2",
 			       .size = w->old->facts.size,

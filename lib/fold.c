@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: MIT */
+/* fold.c - layers in the middle of a chain that go */
+#include <errno.h>
+#include <stdio.h>
+
+#include "lib/fold.h"
+#include "lib/name.h"
+
+/* --------------------------------------------------------------- checks */
+
+static bool is_of_other_drive(const struct qi_drive *d, const struct qi_node *n)
+{
+	struct qi_uuid drive = qi_drive_uuid(d);
+
+	return qi_record_state_of(n) == QI_RECORD_VALID &&
+	       !qi_uuid_is_null(&n->record->drive) &&
+	       !qi_uuid_equal(&n->record->drive, &drive);
+}
+
+int qi_layer_check_removal(const struct qi_drive *d, struct qi_node *n,
+			   const struct qi_node *above, struct qi_error *e)
+{
+	int ret;
+
+	if (is_of_other_drive(d, n))
+		return qi_fail(e, ESTALE,
+			       "cannot remove '%s': it belongs to another "
+			       "drive",
+			       n->path);
+	if (qi_record_state_of(n) == QI_RECORD_VALID && n->record->shared)
+		return qi_fail(e, ESTALE,
+			       "cannot remove '%s': clones were made on it; "
+			       "when none is left, 'qimg clone --unshare %s' "
+			       "says so",
+			       n->path, n->path);
+	ret = qi_node_refuse_bitmap(n, "delete it", e);
+	return ret ? ret : qi_node_check_dependents(n, above, "remove", e);
+}
+
+static int check_layers(struct qi_fold *f, struct qi_error *e)
+{
+	struct qi_node *above = f->above, *n = above->facts.backing;
+	int ret = 0;
+
+	for (; n && n != f->base && !ret; above = n, n = n->facts.backing)
+		ret = qi_layer_check_removal(f->d, n, above, e);
+	return ret;
+}
+
+/* The note about the files that go. */
+static int make_journal(struct qi_fold *f, struct qi_error *e)
+{
+	const struct qi_record *r = f->above->record;
+	struct qi_uuid top = qi_node_uuid(f->above->facts.backing);
+	struct qi_record note = { 0 };
+
+	if (qi_record_state_of(f->above) == QI_RECORD_VALID && r->journal.kind)
+		return qi_fail(e, ESTALE,
+			       "'%s' has a note of a command that was ended, "
+			       "'qimg %s'; run that again first",
+			       f->above->path,
+			       r->journal.kind == QI_JOURNAL_MOVE ?
+				       "bitmap move" :
+				       "snapshot delete");
+	qi_journal_set(&note, QI_JOURNAL_DROP, &top, f->above->backing_name,
+		       f->tag);
+	f->journal = note.journal;
+	return 0;
+}
+
+/* The switch, where the data goes down: the header of the layer above. */
+static int rest_above(struct qi_fold *f, bool dry_run, struct qi_error *e)
+{
+	QI_AUTORECORD struct qi_record *r = NULL;
+	int ret;
+
+	if (qi_record_state_of(f->above) != QI_RECORD_UNKNOWN &&
+	    !qi_node_can_store(f->above, NULL)) {
+		if (qi_record_copy(&r, f->above->record))
+			return qi_no_memory(e);
+		r->journal = f->journal;
+	}
+	ret = qi_node_rest_on(f->above, f->base, r, f->name,
+			      f->base->format->name, dry_run, e);
+	if (!ret && !dry_run)
+		f->above->facts.backing = f->base;
+	return ret;
+}
+
+static int check_down(struct qi_fold *f, struct qi_error *e)
+{
+	struct qi_node *top = f->above->facts.backing;
+	int ret;
+
+	f->merge = (struct qi_merge){
+		.drive = { .path = top->path, .head = top },
+		.base = f->base,
+		.threads = f->threads,
+		.progress = f->progress,
+	};
+	if (f->base->facts.size > top->facts.size)
+		return qi_fail(e, ESTALE,
+			       "cannot merge '%s' into '%s': its disk is "
+			       "larger, and would have to shrink",
+			       top->path, f->base->path);
+	ret = qi_merge_check(&f->merge, e);
+	return ret ? ret : rest_above(f, true, e);
+}
+
+static int check_up(struct qi_fold *f, struct qi_error *e)
+{
+	f->onto = (struct qi_onto){
+		.n = f->above,
+		.base = f->base,
+		.name = f->name,
+		.format = f->base ? f->base->format->name : NULL,
+		.threads = f->threads,
+		.progress = f->progress,
+		.journal = &f->journal,
+	};
+	return qi_onto_plan(&f->onto, e);
+}
+
+static int plan_steps(const struct qi_fold *f, struct qi_plan *p)
+{
+	const char *above = f->above->path;
+	const struct qi_node *top = f->above->facts.backing, *n = top;
+	const char *to = f->down ? f->base->path : above;
+	int ret = qi_plan_step(p,
+			       "merge the bitmaps of '%s' into those of '%s'",
+			       top->path, to);
+
+	if (!ret)
+		ret = qi_plan_step(p, "copy the data of '%s' into '%s'",
+				   top->path, to);
+	if (!ret && f->base)
+		ret = qi_plan_step(p, "make '%s' the backing file of '%s'",
+				   f->name, above);
+	else if (!ret)
+		ret = qi_plan_step(
+			p, "make '%s' an image without a backing file", above);
+	for (; !ret && n && n != f->base; n = n->facts.backing)
+		ret = qi_plan_step(p, "remove '%s'", n->path);
+	return ret;
+}
+
+int qi_fold_check(struct qi_fold *f, struct qi_plan *plan, struct qi_error *e)
+{
+	int ret;
+
+	if (f->base) {
+		f->name = qi_backing_name(f->base->path, f->above->path);
+		if (!f->name)
+			return qi_no_memory(e);
+	}
+	ret = qi_chain_check_readable(f->above->facts.backing, e);
+	if (!ret)
+		ret = qi_node_check_writable(f->above, e);
+	if (!ret)
+		ret = check_layers(f, e);
+	if (!ret)
+		ret = make_journal(f, e);
+	if (!ret)
+		ret = f->down ? check_down(f, e) : check_up(f, e);
+	if (!ret && plan_steps(f, plan))
+		ret = qi_no_memory(e);
+	return ret;
+}
+
+void qi_fold_clear(struct qi_fold *f)
+{
+	qi_onto_clear(&f->onto);
+	free(f->name);
+	f->name = NULL;
+}
+
+uint64_t qi_fold_bytes(const struct qi_fold *f)
+{
+	const struct qi_copy_stats *s = f->down ? &f->merge.stats :
+						  &f->onto.stats;
+
+	return s->written + s->zero;
+}
+
+/* -------------------------------------------------------------- the end */
+
+/* The files are gone: nothing is left to be done. */
+static int drop_journal(struct qi_node *n, struct qi_error *e)
+{
+	QI_AUTORECORD struct qi_record *r = NULL;
+
+	if (qi_record_state_of(n) != QI_RECORD_VALID ||
+	    !n->record->journal.kind)
+		return 0;
+	if (qi_record_copy(&r, n->record))
+		return qi_no_memory(e);
+	r->journal = (struct qi_journal){ 0 };
+	return qi_node_store(n, r, NULL, 0, e);
+}
+
+/* The lowest first, so that the rest can still be found from the topmost. */
+static int remove_files(struct qi_node **all, size_t count, struct qi_error *e)
+{
+	int ret = 0;
+
+	while (count-- && !ret) {
+		ret = qi_unlink(all[count]->path, e);
+		if (!ret || ret == -ENOENT)
+			ret = qi_sync_folder_of(all[count]->path, e);
+	}
+	return ret;
+}
+
+int qi_fold_run(struct qi_fold *f, struct qi_change *out, struct qi_error *e)
+{
+	unsigned depth = qi_chain_depth(f->above);
+	QI_AUTOFREE struct qi_node **gone = calloc(depth, sizeof(*gone));
+	size_t count = 0;
+	struct qi_error late;
+	int ret;
+
+	if (!gone)
+		return qi_no_memory(e);
+	for (struct qi_node *n = f->above->facts.backing; n && n != f->base;
+	     n = n->facts.backing)
+		gone[count++] = n;
+	if (f->down) {
+		ret = qi_merge_run(&f->merge, e);
+		if (!ret)
+			ret = qi_merge_take_over(&f->merge, false, e);
+		if (!ret)
+			ret = rest_above(f, false, e);
+	} else {
+		ret = qi_onto_run(&f->onto, e);
+	}
+	if (ret)
+		return ret;
+	ret = remove_files(gone, count, &late);
+	if (!ret)
+		ret = drop_journal(f->above, &late);
+	if (ret)
+		qi_change_problem(out, &late,
+				  "the layers are merged, but not all of their "
+				  "files are removed");
+	return 0;
+}
+
+/* ------------------------------------------------- runs that were ended */
+
+static const struct qi_journal *unfinished(const struct qi_node *n)
+{
+	return qi_record_state_of(n) == QI_RECORD_VALID &&
+			       n->record->journal.kind == QI_JOURNAL_DROP ?
+		       &n->record->journal :
+		       NULL;
+}
+
+void qi_fold_want_unfinished(struct qi_drive *d)
+{
+	for (struct qi_node *n = d->head; n; n = n->facts.backing)
+		if (unfinished(n))
+			qi_node_want(n, QI_ACCESS_WRITE);
+}
+
+/* Is the file at path a layer of the drive? */
+static bool is_layer(const struct qi_drive *d, const char *path)
+{
+	const struct qi_node *n = d->head;
+
+	while (n && !qi_node_is_file(n, path))
+		n = n->facts.backing;
+	return n != NULL;
+}
+
+/* A file that goes: the one of the note, or a frozen layer below that. */
+static bool is_left(const struct qi_drive *d, const struct qi_node *n,
+		    const struct qi_uuid *wanted)
+{
+	struct qi_uuid drive = qi_drive_uuid(d), own = qi_node_uuid(n);
+
+	if (wanted)
+		return qi_uuid_equal(&own, wanted);
+	return qi_record_state_of(n) == QI_RECORD_VALID && n->record->frozen &&
+	       qi_uuid_equal(&n->record->drive, &drive);
+}
+
+/* The files that layer x has a note of, topmost first. Free *all. */
+static int find_left(struct qi_drive *d, const struct qi_node *x,
+		     struct qi_graph *g, struct qi_node ***all, size_t *count,
+		     struct qi_error *e)
+{
+	const struct qi_open how = { .access = QI_ACCESS_WRITE,
+				     .no_backing = true };
+	const struct qi_uuid *wanted = &x->record->journal.uuid;
+	char *path = qi_name_beside(x->path, x->record->journal.source);
+	struct qi_node *n;
+	struct stat st;
+
+	*all = NULL;
+	*count = 0;
+	while (path && !lstat(path, &st) && !is_layer(d, path)) {
+		void *p = realloc(*all, (*count + 1) * sizeof(n));
+
+		if (p)
+			*all = p;
+		if (!p || qi_graph_add(g, path, &how, &n, NULL) ||
+		    !is_left(d, n, wanted))
+			break;
+		(*all)[(*count)++] = n;
+		wanted = NULL;
+		free(path);
+		path = n->backing_name ?
+			       qi_name_beside(n->path, n->backing_name) :
+			       NULL;
+	}
+	free(path);
+	return qi_graph_lock(g, 0, e);
+}
+
+/* 0, or whether another image has come to rest on one of them. */
+static int check_left(struct qi_node **all, size_t count, struct qi_error *e)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < count && !ret; i++)
+		ret = qi_node_check_dependents(all[i], i ? all[i - 1] : NULL,
+					       "remove", e);
+	return ret;
+}
+
+static int finish_one(struct qi_drive *d, struct qi_node *x,
+		      struct qi_plan *plan, bool dry_run, struct qi_error *e)
+{
+	struct qi_graph *g;
+	struct qi_node **all;
+	size_t count;
+	int ret;
+
+	if (qi_graph_new(&g))
+		return qi_no_memory(e);
+	ret = find_left(d, x, g, &all, &count, e);
+	if (!ret)
+		ret = check_left(all, count, e);
+	for (size_t i = 0; i < count && !ret; i++)
+		ret = qi_plan_step(plan,
+				   "remove '%s', which an earlier run has "
+				   "merged",
+				   all[i]->path);
+	if (!ret && !dry_run)
+		ret = remove_files(all, count, e);
+	if (!ret && !dry_run)
+		ret = drop_journal(x, e);
+	free(all);
+	qi_graph_free(g);
+	return ret;
+}
+
+int qi_fold_finish(struct qi_drive *d, const char *tag, struct qi_plan *plan,
+		   bool dry_run, struct qi_change *out, struct qi_error *e)
+{
+	int ret = 0, found = 0;
+
+	for (struct qi_node *n = d->head; n && !ret; n = n->facts.backing) {
+		const struct qi_journal *j = unfinished(n);
+
+		if (!j)
+			continue;
+		found |= tag && !strcmp(j->name, tag);
+		snprintf(out->old_head, sizeof(out->old_head), "%s", j->source);
+		ret = finish_one(d, n, plan, dry_run, e);
+	}
+	snprintf(out->new_head, sizeof(out->new_head), "%s", d->head->path);
+	return ret ? ret : found;
+}
