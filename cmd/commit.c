@@ -14,7 +14,7 @@
 #include "cmd/common/progress.h"
 
 static struct {
-	const char *drive, *format, *base;
+	const char *drive, *into, *format, *base;
 	uint64_t rate;
 	unsigned threads;
 	bool keep, dry_run, quiet;
@@ -24,6 +24,8 @@ static struct {
 static const struct qi_option options[] = {
 	QI_OPT_TEXT("drive", 0, "PATH", &opt.drive, QI_COMPLETE_FILE,
 		    "the drive, whose bitmaps and name follow"),
+	QI_OPT_TEXT("into", 0, "NODE", &opt.into, QI_COMPLETE_FILE,
+		    "the layer that becomes the head (the next below)"),
 	QI_OPT_TEXT("format", 'f', "FMT", &opt.format, QI_COMPLETE_FORMAT,
 		    "format of the image (found by probing)"),
 	QI_OPT_TEXT("base", 'b', "FILE", &opt.base, QI_COMPLETE_FILE,
@@ -46,13 +48,19 @@ static const struct qi_option options[] = {
 static struct {
 	struct qi_progress shown;
 	struct timespec start;
+	uint64_t last;
 } pace;
 
 /* Called with what is done so far; sleeps where that is too much. */
 static void slow_down(void *arg, uint64_t done, uint64_t total)
 {
-	struct timespec until = pace.start;
+	struct timespec until;
 
+	/* A part of the work that counts for itself. */
+	if (done < pace.last)
+		clock_gettime(CLOCK_MONOTONIC, &pace.start);
+	pace.last = done;
+	until = pace.start;
 	if (pace.shown.fn)
 		pace.shown.fn(pace.shown.arg, done, total);
 	until.tv_sec += (time_t)(done / opt.rate);
@@ -86,26 +94,22 @@ static void print_text(const char *drive, const char *old_head,
 	char human[QI_HUMAN];
 
 	/* The layer below may have got the name of the old head. */
-	printf("drive '%s': its head was merged into the layer below, %s "
-	       "copied; the head is now '%s'\n",
-	       drive, qi_human_size(human, bytes), new_head);
+	printf("drive '%s': its head was merged into %s below, %s copied; the "
+	       "head is now '%s'\n",
+	       drive, opt.into ? "a layer" : "the layer",
+	       qi_human_size(human, bytes), new_head);
 }
 
-/* Opens the drive so that its head and the layer below may be written. */
 static int open_drive(struct qi_graph *g, struct qi_drive **d,
-		      struct qi_error *e)
+		      struct qi_commit *c, struct qi_error *e)
 {
 	struct qi_open how = { .format = opt.format,
 			       .access = QI_ACCESS_WRITE };
-	struct qi_node *below;
 	int ret = qi_drive_add(g, opt.drive, &how, d, e);
 
-	if (ret < 0)
-		return ret;
-	below = qi_node_facts(qi_drive_head(*d))->backing;
-	if (below)
-		qi_node_want(below, QI_ACCESS_WRITE);
-	return qi_graph_lock(g, opt.wait, e);
+	if (ret >= 0)
+		ret = qi_commit_prepare(*d, c, e);
+	return ret < 0 ? ret : qi_graph_lock(g, opt.wait, e);
 }
 
 static int run_drive(void)
@@ -113,7 +117,7 @@ static int run_drive(void)
 	QI_AUTO_GRAPH struct qi_graph *g = qi_new_graph();
 	QI_AUTO_DRIVE struct qi_drive *d = NULL;
 	QI_AUTO_PLAN struct qi_plan plan = { 0 };
-	struct qi_commit c = { .threads = opt.threads };
+	struct qi_commit c = { .into = opt.into, .threads = opt.threads };
 	struct qi_change_report report = { .drive = opt.drive,
 					   .old_key = "merged",
 					   .has_bytes = true,
@@ -125,7 +129,7 @@ static int run_drive(void)
 	struct qi_error e = { "" };
 	int ret;
 
-	ret = open_drive(g, &d, &e);
+	ret = open_drive(g, &d, &c, &e);
 	if (ret < 0)
 		return qi_report(ret, &e);
 	c.progress = start_progress();
@@ -195,6 +199,9 @@ static int run(int argc, char **argv)
 {
 	if (!opt.drive == !argc)
 		return qi_usage("commit: give --drive, or one image");
+	if (!opt.drive && opt.into)
+		return qi_usage("commit: --into is for a drive; -b names the "
+				"layer that an image is written into");
 	if (!opt.drive)
 		return run_image(argv[0]);
 	if (opt.base || opt.keep)
@@ -206,12 +213,13 @@ static int run(int argc, char **argv)
 const struct qi_command qi_command_commit = {
 	.name = "commit",
 	.summary = "merge a layer into one below it",
-	.synopsis = QI_LINES("--drive PATH [OPTION]...",
+	.synopsis = QI_LINES("--drive PATH [--into NODE] [OPTION]...",
 			     "[-f FMT] [-b FILE] [-d] [-r RATE] [OPTION]... "
 			     "IMAGE"),
 	.options = options,
 	.examples = QI_LINES("qimg commit --drive vm.qcow2 -p",
 			     "qimg commit --drive vm.qcow2 --dry-run",
+			     "qimg commit --drive vm --into base.qcow2",
 			     "qimg commit overlay.qcow2"),
 	.max_args = 1,
 	.complete = QI_COMPLETE_FILE,

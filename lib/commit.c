@@ -11,13 +11,33 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "lib/merge.h"
+#include "lib/fold.h"
 
 struct work {
 	struct qi_drive *d;
 	struct qi_node *head, *base;
 	struct qi_merge merge;
+	struct qi_fold between; /* above NULL: there are no such layers */
 };
+
+int qi_commit_prepare(struct qi_drive *d, struct qi_commit *c,
+		      struct qi_error *e)
+{
+	struct qi_node *n = d->head->facts.backing;
+
+	while (n && c->into && !qi_node_is_file(n, c->into))
+		n = n->facts.backing;
+	if (!n && c->into && !qi_node_is_file(d->head, c->into))
+		return qi_fail(e, ESTALE,
+			       "'%s' is no layer of drive '%s'; 'qimg snapshot "
+			       "list --drive %s' shows them",
+			       c->into, d->path, d->path);
+	qi_fold_want_unfinished(d);
+	if (n)
+		qi_node_want(n, QI_ACCESS_WRITE);
+	c->base = n;
+	return 0;
+}
 
 /* ---------------------------------------------------------------- checks */
 
@@ -107,6 +127,26 @@ static int check(struct work *w, struct qi_error *e)
 	if (!ret)
 		ret = qi_node_check_dependents(w->head, NULL, "commit", e);
 	return ret;
+}
+
+/*
+ * The layers between are merged first, by themselves: the head rests on the
+ * base then, as if they had never been.
+ */
+static int check_between(struct work *w, struct qi_plan *p, struct qi_error *e)
+{
+	uint64_t size = w->head->facts.size;
+
+	for (struct qi_node *n = w->head->facts.backing; n && n != w->base;
+	     n = n->facts.backing)
+		if (n->facts.size > size)
+			return qi_fail(e, ESTALE,
+				       "cannot commit '%s': the disk of '%s' "
+				       "is larger, and would have to shrink; "
+				       "resize the drive to %llu bytes first",
+				       w->head->path, n->path,
+				       (unsigned long long)n->facts.size);
+	return w->between.above ? qi_fold_check(&w->between, p, e) : 0;
 }
 
 /* ------------------------------------------------------------ the switch */
@@ -280,11 +320,35 @@ static int make_plan(const struct work *w, struct qi_plan *p)
 
 static int run(struct work *w, struct qi_change *out, struct qi_error *e)
 {
-	int ret = qi_merge_run(&w->merge, e);
+	int ret = w->between.above ? qi_fold_run(&w->between, out, e) : 0;
 
+	if (!ret)
+		ret = qi_merge_run(&w->merge, e);
 	if (!ret)
 		ret = qi_merge_take_over(&w->merge, true, e);
 	return ret ? ret : switch_over(w, out, e);
+}
+
+/* The whole operation, after runs that were ended have been cleaned up. */
+static int commit(struct work *w, struct qi_plan *plan, bool dry_run,
+		  struct qi_change *out, struct qi_error *e)
+{
+	int ret = check(w, e);
+
+	if (!ret)
+		ret = check_between(w, plan, e);
+	if (!ret && make_plan(w, plan))
+		ret = qi_no_memory(e);
+	if (ret)
+		return ret;
+	snprintf(out->old_head, sizeof(out->old_head), "%s", w->head->path);
+	snprintf(out->new_head, sizeof(out->new_head), "%s",
+		 w->d->is_link ? w->base->path : w->head->path);
+	ret = dry_run ? 0 : run(w, out, e);
+	out->bytes = w->merge.stats.written + w->merge.stats.zero;
+	if (w->between.above)
+		out->bytes += qi_fold_bytes(&w->between);
+	return ret;
 }
 
 int qi_commit_drive(struct qi_drive *d, const struct qi_commit *c,
@@ -293,26 +357,32 @@ int qi_commit_drive(struct qi_drive *d, const struct qi_commit *c,
 {
 	struct work w = { .d = d,
 			  .head = d->head,
-			  .base = d->head->facts.backing,
+			  .base = c->base,
 			  .merge = { .drive = *d,
-				     .base = d->head->facts.backing,
+				     .base = c->base,
 				     .threads = c->threads,
-				     .progress = c->progress } };
+				     .progress = c->progress },
+			  .between = { .d = d,
+				       .base = c->base,
+				       .down = true,
+				       .tag = "",
+				       .threads = c->threads,
+				       .progress = c->progress } };
 	int ret;
 
 	*out = (struct qi_change){ .bytes = 0 };
-	ret = finish_earlier(&w, plan, dry_run, out, e);
-	if (ret)
-		return ret < 0 ? ret : 0;
-	ret = check(&w, e);
-	if (!ret && make_plan(&w, plan))
-		ret = qi_no_memory(e);
-	if (ret)
-		return ret;
-	snprintf(out->old_head, sizeof(out->old_head), "%s", w.head->path);
-	snprintf(out->new_head, sizeof(out->new_head), "%s",
-		 d->is_link ? w.base->path : w.head->path);
-	ret = dry_run ? 0 : run(&w, out, e);
-	out->bytes = w.merge.stats.written + w.merge.stats.zero;
-	return ret;
+	if (c->base != d->head->facts.backing)
+		w.between.above = d->head;
+	ret = qi_fold_finish(d, NULL, plan, dry_run, out, e);
+	if (ret >= 0)
+		ret = finish_earlier(&w, plan, dry_run, out, e);
+	/* That was all, or the layer is the head already. */
+	if (!ret && !c->base && c->into)
+		ret = qi_plan_step(plan, "nothing: '%s' is the head", c->into) ?
+			      qi_no_memory(e) :
+			      1;
+	if (!ret)
+		ret = commit(&w, plan, dry_run, out, e);
+	qi_fold_clear(&w.between);
+	return ret < 0 ? ret : 0;
 }

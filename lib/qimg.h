@@ -388,10 +388,18 @@ int qi_snapshot_create(struct qi_drive *d, const struct qi_snapshot *s,
 		       struct qi_change *out, struct qi_error *e);
 
 struct qi_commit {
+	const char *into; /* path of a layer below the head; NULL: the next */
 	struct qi_progress progress;
 	unsigned threads;
+	struct qi_node *base; /* set by qi_commit_prepare() */
 };
-/* Merge the head of a drive into its backing node, which becomes the head. */
+/* Find the layer that becomes the head; the graph is to be locked then. */
+int qi_commit_prepare(struct qi_drive *d, struct qi_commit *c,
+		      struct qi_error *e);
+/*
+ * Merge the head of a drive, and the layers between, into a layer below it,
+ * which becomes the head.
+ */
 int qi_commit_drive(struct qi_drive *d, const struct qi_commit *c,
 		    struct qi_plan *plan, bool dry_run, struct qi_change *out,
 		    struct qi_error *e);
