@@ -3,22 +3,29 @@
  * snapshot.c - qimg snapshot: layers of a drive, and what one image keeps
  */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "cmd/common/change.h"
 #include "cmd/common/command.h"
 #include "cmd/common/image.h"
 #include "cmd/common/internal.h"
+#include "cmd/common/json.h"
 #include "cmd/common/print.h"
+#include "cmd/common/progress.h"
 
 static struct {
 	const char *drive, *overlay;
-	bool dry_run, quiet;
-	int output, wait;
+	unsigned threads;
+	bool dry_run, quiet, force_share;
+	int output, progress, wait;
 } opt;
 
+#define OPT_DRIVE                                                     \
+	QI_OPT_TEXT("drive", 0, "PATH", &opt.drive, QI_COMPLETE_FILE, \
+		    "the drive")
+
 static const struct qi_option create_options[] = {
-	QI_OPT_TEXT("drive", 0, "PATH", &opt.drive, QI_COMPLETE_FILE,
-		    "the drive"),
+	OPT_DRIVE,
 	QI_OPT_TEXT("overlay", 0, "PATH", &opt.overlay, QI_COMPLETE_FILE,
 		    "name of the new head, where the drive is a link"),
 	QI_OPT_OUTPUT(&opt.output),
@@ -28,43 +35,272 @@ static const struct qi_option create_options[] = {
 	QI_OPTION_END,
 };
 
-static void print_text(const char *drive, const char *old_head,
-		       const char *new_head, uint64_t bytes)
+static const struct qi_option list_options[] = {
+	OPT_DRIVE,
+	QI_OPT_OUTPUT(&opt.output),
+	QI_OPT_FORCE_SHARE(&opt.force_share),
+	QI_OPTION_END,
+};
+
+static const struct qi_option revert_options[] = {
+	OPT_DRIVE,
+	QI_OPT_OUTPUT(&opt.output),
+	QI_OPT_DRY_RUN('n', &opt.dry_run),
+	QI_OPT_QUIET(&opt.quiet),
+	QI_OPT_WAIT(&opt.wait),
+	QI_OPTION_END,
+};
+
+static const struct qi_option delete_options[] = {
+	OPT_DRIVE,
+	QI_OPT_THREADS(&opt.threads),
+	QI_OPT_OUTPUT(&opt.output),
+	QI_OPT_DRY_RUN('n', &opt.dry_run),
+	QI_OPT_PROGRESS(&opt.progress),
+	QI_OPT_QUIET(&opt.quiet),
+	QI_OPT_WAIT(&opt.wait),
+	QI_OPTION_END,
+};
+
+/* One of the operations below, with what it needs besides the drive. */
+struct action {
+	const char *tag;
+	/* What has to be known before the lock; may be NULL. */
+	int (*prepare)(struct qi_drive *d, const char *tag, struct qi_error *e);
+	int (*run)(struct qi_drive *d, const char *tag, struct qi_plan *plan,
+		   struct qi_change *change, struct qi_error *e);
+	struct qi_change_report report;
+};
+
+static int open_drive(struct qi_graph *g, const struct action *a,
+		      struct qi_drive **d, struct qi_error *e)
 {
-	printf("drive '%s': '%s' is the snapshot, '%s' is the head\n", drive,
-	       old_head, new_head);
+	struct qi_open how = { .access = QI_ACCESS_WRITE };
+	int ret = qi_drive_add(g, opt.drive, &how, d, e);
+
+	if (ret >= 0 && a->prepare)
+		ret = a->prepare(*d, a->tag, e);
+	return ret < 0 ? ret : qi_graph_lock(g, opt.wait, e);
 }
 
-static int run_create(int argc, char **argv)
+static int act(struct action *a)
 {
 	QI_AUTO_GRAPH struct qi_graph *g = qi_new_graph();
 	QI_AUTO_DRIVE struct qi_drive *d = NULL;
 	QI_AUTO_PLAN struct qi_plan plan = { 0 };
-	struct qi_open how = { .access = QI_ACCESS_WRITE };
-	struct qi_snapshot s = {
-		.tag = argc ? argv[0] : NULL,
-		.overlay = opt.overlay,
-	};
-	const struct qi_change_report report = { .drive = opt.drive,
-						 .old_key = "snapshot",
-						 .output = opt.output,
-						 .dry_run = opt.dry_run,
-						 .quiet = opt.quiet,
-						 .print = print_text };
 	struct qi_change change = { .bytes = 0 };
 	struct qi_error e = { "" };
 	int ret;
 
 	if (!opt.drive)
-		return qi_usage("snapshot create: --drive is missing");
-	ret = qi_open_drive(g, opt.drive, &how, opt.wait, &d, &e);
+		return qi_usage("snapshot: --drive is missing");
+	a->report.drive = opt.drive;
+	a->report.output = opt.output;
+	a->report.dry_run = opt.dry_run;
+	a->report.quiet = opt.quiet;
+	ret = open_drive(g, a, &d, &e);
 	if (ret >= 0)
-		ret = qi_snapshot_create(d, &s, &plan, opt.dry_run, &change,
-					 &e);
+		ret = a->run(d, a->tag, &plan, &change, &e);
 	if (ret < 0)
 		return qi_report(ret, &e);
-	return qi_report_change(&report, &change, &plan);
+	return qi_report_change(&a->report, &change, &plan);
 }
+
+/* -------------------------------------------------------------- create */
+
+static void print_created(const char *drive, const char *old_head,
+			  const char *new_head, uint64_t bytes)
+{
+	printf("drive '%s': '%s' is the snapshot, '%s' is the head\n", drive,
+	       old_head, new_head);
+}
+
+static int create_snapshot(struct qi_drive *d, const char *tag,
+			   struct qi_plan *plan, struct qi_change *change,
+			   struct qi_error *e)
+{
+	const struct qi_snapshot s = { .tag = tag, .overlay = opt.overlay };
+
+	return qi_snapshot_create(d, &s, plan, opt.dry_run, change, e);
+}
+
+static int run_create(int argc, char **argv)
+{
+	struct action a = { .tag = argc ? argv[0] : NULL,
+			    .run = create_snapshot,
+			    .report = { .old_key = "snapshot",
+					.print = print_created } };
+
+	return act(&a);
+}
+
+/* -------------------------------------------------------------- revert */
+
+static void print_reverted(const char *drive, const char *old_head,
+			   const char *new_head, uint64_t bytes)
+{
+	printf("drive '%s': back at '%s', '%s' is a fresh head\n", drive,
+	       old_head, new_head);
+}
+
+static int revert_snapshot(struct qi_drive *d, const char *tag,
+			   struct qi_plan *plan, struct qi_change *change,
+			   struct qi_error *e)
+{
+	return qi_snapshot_revert(d, tag, plan, opt.dry_run, change, e);
+}
+
+static int run_revert(int argc, char **argv)
+{
+	struct action a = { .tag = argv[0],
+			    .prepare = qi_snapshot_revert_prepare,
+			    .run = revert_snapshot,
+			    .report = { .old_key = "snapshot",
+					.print = print_reverted } };
+
+	return act(&a);
+}
+
+/* -------------------------------------------------------------- delete */
+
+static void print_deleted(const char *drive, const char *old_head,
+			  const char *new_head, uint64_t bytes)
+{
+	char human[QI_HUMAN];
+
+	printf("drive '%s': '%s' was merged away, %s copied; the head is "
+	       "'%s'\n",
+	       drive, old_head, qi_human_size(human, bytes), new_head);
+}
+
+static struct qi_snapshot_delete delete_how(const char *tag)
+{
+	return (struct qi_snapshot_delete){ .tag = tag,
+					    .threads = opt.threads };
+}
+
+static int prepare_delete(struct qi_drive *d, const char *tag,
+			  struct qi_error *e)
+{
+	const struct qi_snapshot_delete s = delete_how(tag);
+
+	return qi_snapshot_delete_prepare(d, &s, e);
+}
+
+static int delete_snapshot(struct qi_drive *d, const char *tag,
+			   struct qi_plan *plan, struct qi_change *change,
+			   struct qi_error *e)
+{
+	struct qi_snapshot_delete s = delete_how(tag);
+	int ret;
+
+	s.progress = qi_progress_start(opt.quiet ? 0 : opt.progress,
+				       "snapshot delete");
+	ret = qi_snapshot_delete(d, &s, plan, opt.dry_run, change, e);
+	qi_progress_end(ret);
+	return ret;
+}
+
+static int run_delete(int argc, char **argv)
+{
+	struct action a = { .tag = argv[0],
+			    .prepare = prepare_delete,
+			    .run = delete_snapshot,
+			    .report = { .old_key = "merged",
+					.has_bytes = true,
+					.print = print_deleted } };
+
+	return act(&a);
+}
+
+/* ---------------------------------------------------------------- list */
+
+static const char *layer_state(const struct qi_drive_layer *l, bool is_head)
+{
+	if (is_head)
+		return l->has_record ? "head" : "head, foreign";
+	if (l->is_of_other_drive)
+		return l->is_shared ? "of another drive, shared" :
+				      "of another drive";
+	if (!l->has_record)
+		return "foreign";
+	return l->is_shared ? "shared" : l->is_frozen ? "frozen" : "";
+}
+
+static void list_json(const struct qi_drive_layer *l, size_t count)
+{
+	struct qi_json j;
+
+	qi_json_begin(&j);
+	qi_json_member(&j, "drive", qi_json_text(opt.drive));
+	qi_json_list_begin(&j, "layers");
+	for (size_t i = 0; i < count; i++) {
+		const struct qi_node_facts *f = qi_node_facts(l[i].node);
+
+		qi_json_element(
+			&j,
+			json_pack("{s:o, s:o, s:s, s:o, s:o, s:b, s:b, s:b, "
+				  "s:b}",
+				  "snapshot", qi_json_text(l[i].tag), "node",
+				  qi_json_text(f->path), "format", f->format,
+				  "virtual-size", qi_json_uint(f->size),
+				  "actual-size", qi_json_uint(f->disk_size),
+				  "head", i == 0, "frozen", l[i].is_frozen,
+				  "shared", l[i].is_shared, "foreign",
+				  !l[i].has_record));
+	}
+	qi_json_list_end(&j);
+	qi_json_end(&j, 0, NULL);
+}
+
+static void list_text(const struct qi_drive_layer *l, size_t count)
+{
+	static const char *const head[] = { "SNAPSHOT", "LAYER", "SIZE",
+					    "ON DISK", "STATE" };
+	struct qi_table t = { .columns = 5, .right = 3u << 2 };
+	char human[QI_HUMAN];
+
+	for (unsigned i = 0; i < t.columns; i++)
+		qi_table_add(&t, head[i]);
+	for (size_t i = 0; i < count; i++) {
+		const struct qi_node_facts *f = qi_node_facts(l[i].node);
+
+		qi_table_add(&t, l[i].tag ? l[i].tag : "-");
+		qi_table_add(&t, f->path);
+		qi_table_add(&t, qi_human_size(human, f->size));
+		qi_table_add(&t, qi_human_size(human, f->disk_size));
+		qi_table_add(&t, layer_state(&l[i], i == 0));
+	}
+	qi_table_print(&t);
+}
+
+static int run_list(int argc, char **argv)
+{
+	QI_AUTO_GRAPH struct qi_graph *g = qi_new_graph();
+	QI_AUTO_DRIVE struct qi_drive *d = NULL;
+	const struct qi_open how = { .access = QI_ACCESS_NONE,
+				     .force_share = opt.force_share };
+	struct qi_drive_layer *l = NULL;
+	struct qi_error e = { "" };
+	size_t count;
+	int ret;
+
+	if (!opt.drive)
+		return qi_usage("snapshot list: --drive is missing");
+	ret = qi_drive_add(g, opt.drive, &how, &d, &e);
+	if (ret >= 0)
+		ret = qi_drive_layers(d, &l, &count, &e);
+	if (ret < 0)
+		return qi_report(ret, &e);
+	if (opt.output == QI_OUTPUT_JSON)
+		list_json(l, count);
+	else
+		list_text(l, count);
+	free(l);
+	return QI_EXIT_OK;
+}
+
+/* ------------------------------------------------------------ commands */
 
 static const struct qi_command create = {
 	.name = "create",
@@ -75,6 +311,40 @@ static const struct qi_command create = {
 		"qimg snapshot create --drive vm.qcow2 before-upgrade"),
 	.max_args = 1,
 	.run = run_create,
+};
+static const struct qi_command list = {
+	.name = "list",
+	.summary = "list the layers of a drive and its snapshots",
+	.synopsis = QI_LINES("--drive PATH [OPTION]..."),
+	.options = list_options,
+	.examples = QI_LINES("qimg snapshot list --drive vm.qcow2"),
+	.run = run_list,
+};
+static const struct qi_command revert = {
+	.name = "revert",
+	.summary = "go back to a snapshot, with a fresh head on it",
+	.synopsis = QI_LINES("--drive PATH [OPTION]... TAG"),
+	.options = revert_options,
+	.examples = QI_LINES(
+		"qimg snapshot revert --drive vm.qcow2 before-upgrade"),
+	.min_args = 1,
+	.max_args = 1,
+	.complete = QI_COMPLETE_TAG,
+	.run = run_revert,
+};
+static const struct qi_command delete_command = {
+	.name = "delete",
+	.summary = "merge the layer of a snapshot away",
+	.synopsis = QI_LINES("--drive PATH [OPTION]... TAG"),
+	.options = delete_options,
+	.examples =
+		QI_LINES("qimg snapshot delete --drive vm.qcow2 before-upgrade",
+			 "qimg snapshot delete --drive vm.qcow2 --dry-run "
+			 "before-upgrade"),
+	.min_args = 1,
+	.max_args = 1,
+	.complete = QI_COMPLETE_TAG,
+	.run = run_delete,
 };
 
 /* ---------------------------------------- internal, as with qemu-img */
@@ -152,10 +422,13 @@ const struct qi_command qi_command_snapshot = {
 		   "inside an image",
 	.synopsis = QI_LINES("create --drive PATH [--overlay PATH] "
 			     "[OPTION]... [TAG]",
+			     "list | revert | delete ...",
 			     "[-l | -a NAME | -c NAME | -d NAME] [OPTION]... "
 			     "IMAGE"),
 	.options = internal_options,
-	.subcommands = (const struct qi_command *const[]){ &create, NULL },
+	.subcommands =
+		(const struct qi_command *const[]){ &create, &delete_command,
+						    &list, &revert, NULL },
 	.max_args = 1,
 	.complete = QI_COMPLETE_FILE,
 	.is_qemu_img = true,

@@ -13,7 +13,8 @@ _qimg_values() {
 			mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY \
 				< <(compgen -d -- "$cur") ;;
 		:bitmap) _qimg_bitmaps ;;
-		:point) _qimg_points ;;
+		:point) _qimg_asked points from ;;
+		:tag) _qimg_asked tags drive ;;
 		*) [[ $line == "$cur"* ]] && COMPREPLY+=("$line") ;;
 		esac
 	done
@@ -46,10 +47,11 @@ _qimg_bitmaps() {
 	_qimg_values "${lines[@]}"
 }
 
-_qimg_points() {
+# _qimg_asked KIND OPTION: what the program finds at the path of --OPTION
+_qimg_asked() {
 	local lines
-	mapfile -t lines < <("$qimg" --complete points \
-		"$(_qimg_option_value from)" 2>/dev/null)
+	mapfile -t lines < <("$qimg" --complete "$1" \
+		"$(_qimg_option_value "$2")" 2>/dev/null)
 	_qimg_values "${lines[@]}"
 }
 

@@ -39,6 +39,9 @@ function __qimg_values
             case :point
                 $argv[1] --complete points \
                     (__qimg_option_value --from) 2>/dev/null
+            case :tag
+                $argv[1] --complete tags \
+                    (__qimg_option_value --drive) 2>/dev/null
             case '*'
                 echo $line
         end

@@ -70,6 +70,24 @@ static void take_entry(const struct qi_carry *c, const char *name,
 	b->min_size = qi_min(b->min_size, smallest);
 }
 
+/*
+ * Their data is lost: besides what changed since the start, all that they hide
+ * reads as it did before them, which may be before the start.
+ */
+static int discarded_ranges(const struct qi_carry *c, const struct qi_dirty *s,
+			    struct qi_ranges **out)
+{
+	struct qi_node *head = c->drive.head;
+	struct qi_ranges *in[2];
+	int ret = qi_dirty_ranges(s, &in[0]);
+
+	if (ret)
+		return ret;
+	ret = qi_ranges_above(&in[1], head, c->base,
+			      qi_max(head->facts.size, c->base->facts.size));
+	return qi_ranges_collect(out, in, 1 + !ret, ret);
+}
+
 /* What the layers have that become one. */
 static int merged_ranges(const struct qi_carry *c, const char *name,
 			 const struct qi_layer *layers, size_t count,
@@ -108,6 +126,8 @@ static int add_edit(struct qi_carry *c, const struct qi_drive_bitmap *bitmap,
 	x->name = bitmap->name;
 	x->enabled = !bitmap->paused;
 	x->granularity_bits = (unsigned)__builtin_ctz(bitmap->granularity);
+	if (moves && c->discards)
+		return discarded_ranges(c, s, &x->bits);
 	return moves ? qi_dirty_ranges(s, &x->bits) :
 		       merged_ranges(c, bitmap->name, layers, count, &x->bits);
 }
@@ -141,12 +161,13 @@ static int keep_bitmap(struct qi_carry *c, const struct qi_drive_bitmap *bitmap,
 	if (ret)
 		return ret;
 	layers = qi_dirty_layers(s, &count);
-	touched = qi_dirty_status(s) == QI_LAYER_FULL;
-	moves = touched || is_merged(c, layers[count - 1].node);
+	touched = qi_dirty_status(s) == QI_LAYER_FULL || c->discards;
+	moves = qi_dirty_status(s) == QI_LAYER_FULL ||
+		is_merged(c, layers[count - 1].node);
 	for (size_t i = 0; i < count; i++)
 		touched |= layers[i].node != c->into &&
 			   is_merged(c, layers[i].node);
-	if (touched)
+	if (touched && !c->discards)
 		ret = check_place(c, bitmap->name, e);
 	if (touched && !ret)
 		ret = want_record(c, e);
@@ -240,7 +261,8 @@ int qi_carry_plan(struct qi_carry *c, struct qi_error *e)
 	size_t count;
 	int ret = qi_drive_bitmaps(&c->drive, &c->all, &count, e);
 
-	if (!ret && count && qi_record_state_of(c->into) == QI_RECORD_UNKNOWN)
+	if (!ret && count && !c->discards &&
+	    qi_record_state_of(c->into) == QI_RECORD_UNKNOWN)
 		ret = qi_fail(e, ESTALE,
 			      "the record of '%s' is damaged or of a later "
 			      "version, and there are drive bitmaps that it "

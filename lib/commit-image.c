@@ -57,8 +57,8 @@ static int check_between(const struct qi_commit_image *c, struct qi_error *e)
 	return ret;
 }
 
-static int make_plan(const struct qi_commit_image *c, bool empties,
-		     struct qi_plan *p)
+static int make_plan(const struct qi_commit_image *c, const struct qi_merge *m,
+		     bool empties, struct qi_plan *p)
 {
 	const char *top = c->top->path, *below = c->below->path;
 	int ret = 0;
@@ -72,8 +72,7 @@ static int make_plan(const struct qi_commit_image *c, bool empties,
 				   "'%s'",
 				   below);
 	if (!ret)
-		ret = qi_plan_step(p, "copy the data of '%s' into '%s'", top,
-				   below);
+		ret = qi_merge_plan_copy(m, p);
 	if (!ret && empties)
 		ret = qi_plan_step(p, "empty '%s'", top);
 	return ret;
@@ -99,7 +98,7 @@ int qi_commit_run(const struct qi_commit_image *c, struct qi_plan *plan,
 	ret = qi_merge_check(&m, e);
 	if (!ret)
 		ret = check_between(c, e);
-	if (!ret && make_plan(c, empties, plan))
+	if (!ret && make_plan(c, &m, empties, plan))
 		ret = qi_no_memory(e);
 	if (ret || dry_run)
 		return ret;

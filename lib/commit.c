@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "lib/commit.h"
 #include "lib/fold.h"
 
 struct work {
@@ -133,7 +134,8 @@ static int check(struct work *w, struct qi_error *e)
  * The layers between are merged first, by themselves: the head rests on the
  * base then, as if they had never been.
  */
-static int check_between(struct work *w, struct qi_plan *p, struct qi_error *e)
+static int check_between(struct work *w, struct qi_plan *p, bool dry_run,
+			 struct qi_error *e)
 {
 	uint64_t size = w->head->facts.size;
 
@@ -146,7 +148,7 @@ static int check_between(struct work *w, struct qi_plan *p, struct qi_error *e)
 				       "resize the drive to %llu bytes first",
 				       w->head->path, n->path,
 				       (unsigned long long)n->facts.size);
-	return w->between.above ? qi_fold_check(&w->between, p, e) : 0;
+	return w->between.above ? qi_fold_check(&w->between, p, dry_run, e) : 0;
 }
 
 /* ------------------------------------------------------------ the switch */
@@ -210,26 +212,27 @@ static int switch_over(struct work *w, struct qi_change *out,
 
 /* ---------------------------------------------------- an earlier run's end */
 
-static bool is_committed(const struct work *w, const struct qi_node *n)
+static bool is_committed(const struct qi_drive *d, const struct qi_node *n,
+			 const char *tag)
 {
-	struct qi_uuid drive = qi_drive_uuid(w->d);
-	const struct qi_record *base = w->head->record;
+	struct qi_uuid drive = qi_drive_uuid(d), head = qi_node_uuid(d->head);
 
 	return qi_record_state_of(n) == QI_RECORD_VALID &&
 	       n->record->committed && !qi_uuid_is_null(&drive) &&
 	       qi_uuid_equal(&n->record->drive, &drive) &&
-	       qi_record_state_of(w->head) == QI_RECORD_VALID &&
-	       qi_uuid_equal(&n->record->parent, &base->image);
+	       !qi_uuid_is_null(&head) &&
+	       qi_uuid_equal(&n->record->parent, &head) &&
+	       (!tag || !strcmp(n->record->tag, tag));
 }
 
 /* Does n, on top of the present head, read as the head does? */
-static bool reads_the_same(const struct work *w, struct qi_node *n)
+static bool reads_the_same(const struct qi_drive *d, struct qi_node *n)
 {
 	struct qi_comparison c;
 	bool yes;
 
-	n->facts.backing = w->head;
-	yes = !qi_compare_images(n, w->head, false, NULL, &c, NULL) &&
+	n->facts.backing = d->head;
+	yes = !qi_compare_images(n, d->head, false, NULL, &c, NULL) &&
 	      c.result == QI_COMPARE_EQUAL;
 	n->facts.backing = NULL;
 	return yes;
@@ -240,7 +243,8 @@ static bool reads_the_same(const struct work *w, struct qi_node *n)
  * present head, that nobody uses or leads to, and that nobody has written to
  * since?
  */
-static bool is_leftover(const struct work *w, const char *path)
+static bool is_leftover(const struct qi_drive *d, const char *path,
+			const char *tag)
 {
 	const struct qi_open how = { .access = QI_ACCESS_WRITE,
 				     .no_backing = true };
@@ -253,34 +257,33 @@ static bool is_leftover(const struct work *w, const char *path)
 	if (qi_graph_new(&g))
 		return false;
 	if (!qi_graph_add(g, path, &how, &n, NULL) &&
-	    !qi_graph_lock(g, 0, NULL) && is_committed(w, n)) {
+	    !qi_graph_lock(g, 0, NULL) && is_committed(d, n, tag)) {
 		QI_AUTOFREE char *link = find_link(n, NULL, &ret);
 
 		yes = !ret && !link &&
 		      !qi_node_dependents(n, NULL, &above, NULL) &&
-		      !above.count && reads_the_same(w, n);
+		      !above.count && reads_the_same(d, n);
 	}
 	qi_files_free(&above);
 	qi_graph_free(g);
 	return yes;
 }
 
-/* 1: a crash came between the switch and the removal; that is done now. */
-static int finish_earlier(struct work *w, struct qi_plan *p, bool dry_run,
-			  struct qi_change *out, struct qi_error *e)
+int qi_commit_finish(struct qi_drive *d, const char *tag, struct qi_plan *plan,
+		     bool dry_run, struct qi_change *out, struct qi_error *e)
 {
 	struct qi_files f;
 	int found = 0;
-	int ret = qi_node_dependents(w->head, NULL, &f, e);
+	int ret = qi_node_dependents(d->head, NULL, &f, e);
 
 	for (size_t i = 0; i < f.count && !ret; i++) {
-		if (!is_leftover(w, f.path[i]))
+		if (!is_leftover(d, f.path[i], tag))
 			continue;
 		found = 1;
 		snprintf(out->old_head, sizeof(out->old_head), "%s", f.path[i]);
 		snprintf(out->new_head, sizeof(out->new_head), "%s",
-			 w->head->path);
-		if (qi_plan_step(p,
+			 d->head->path);
+		if (qi_plan_step(plan,
 				 "remove '%s', which an earlier run has "
 				 "committed",
 				 f.path[i]))
@@ -306,8 +309,7 @@ static int make_plan(const struct work *w, struct qi_plan *p)
 				   "'%s'",
 				   head, base);
 	if (!ret)
-		ret = qi_plan_step(p, "copy the data of '%s' into '%s'", head,
-				   base);
+		ret = qi_merge_plan_copy(&w->merge, p);
 	if (!ret && w->d->is_link)
 		ret = qi_plan_step(p, "point the drive link '%s' at '%s'",
 				   w->d->path, base);
@@ -336,7 +338,7 @@ static int commit(struct work *w, struct qi_plan *plan, bool dry_run,
 	int ret = check(w, e);
 
 	if (!ret)
-		ret = check_between(w, plan, e);
+		ret = check_between(w, plan, dry_run, e);
 	if (!ret && make_plan(w, plan))
 		ret = qi_no_memory(e);
 	if (ret)
@@ -351,9 +353,9 @@ static int commit(struct work *w, struct qi_plan *plan, bool dry_run,
 	return ret;
 }
 
-int qi_commit_drive(struct qi_drive *d, const struct qi_commit *c,
-		    struct qi_plan *plan, bool dry_run, struct qi_change *out,
-		    struct qi_error *e)
+int qi_commit_layers(struct qi_drive *d, const struct qi_commit *c,
+		     struct qi_plan *plan, bool dry_run, struct qi_change *out,
+		     struct qi_error *e)
 {
 	struct work w = { .d = d,
 			  .head = d->head,
@@ -370,19 +372,28 @@ int qi_commit_drive(struct qi_drive *d, const struct qi_commit *c,
 				       .progress = c->progress } };
 	int ret;
 
-	*out = (struct qi_change){ .bytes = 0 };
 	if (c->base != d->head->facts.backing)
 		w.between.above = d->head;
+	ret = commit(&w, plan, dry_run, out, e);
+	qi_fold_clear(&w.between);
+	return ret;
+}
+
+int qi_commit_drive(struct qi_drive *d, const struct qi_commit *c,
+		    struct qi_plan *plan, bool dry_run, struct qi_change *out,
+		    struct qi_error *e)
+{
+	int ret;
+
+	*out = (struct qi_change){ .bytes = 0 };
 	ret = qi_fold_finish(d, NULL, plan, dry_run, out, e);
 	if (ret >= 0)
-		ret = finish_earlier(&w, plan, dry_run, out, e);
-	/* That was all, or the layer is the head already. */
-	if (!ret && !c->base && c->into)
-		ret = qi_plan_step(plan, "nothing: '%s' is the head", c->into) ?
-			      qi_no_memory(e) :
-			      1;
-	if (!ret)
-		ret = commit(&w, plan, dry_run, out, e);
-	qi_fold_clear(&w.between);
-	return ret < 0 ? ret : 0;
+		ret = qi_commit_finish(d, NULL, plan, dry_run, out, e);
+	if (ret)
+		return ret < 0 ? ret : 0;
+	if (c->base || !c->into)
+		return qi_commit_layers(d, c, plan, dry_run, out, e);
+	return qi_plan_step(plan, "nothing: '%s' is the head", c->into) ?
+		       qi_no_memory(e) :
+		       0;
 }

@@ -115,7 +115,7 @@ struct qi_uuid qi_drive_uuid(const struct qi_drive *d)
 	return n ? n->record->drive : (struct qi_uuid){ { 0 } };
 }
 
-static bool is_empty(struct qi_node *n)
+bool qi_node_is_empty(struct qi_node *n)
 {
 	struct qi_ranges *r;
 	struct qi_range any;
@@ -143,7 +143,8 @@ bool qi_drive_is_unfinished(const struct qi_drive *d, const char *path)
 	    qi_record_state_of(n) == QI_RECORD_VALID) {
 		r = n->record;
 		yes = qi_uuid_equal(&r->drive, &ours->drive) &&
-		      qi_uuid_equal(&r->parent, &ours->image) && is_empty(n);
+		      qi_uuid_equal(&r->parent, &ours->image) &&
+		      qi_node_is_empty(n);
 	}
 	qi_graph_free(g);
 	return yes;

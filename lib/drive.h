@@ -14,6 +14,8 @@ struct qi_drive {
 	struct qi_node *head;
 };
 
+/* Has n nothing allocated? False, too, when that cannot be read. */
+bool qi_node_is_empty(struct qi_node *n);
 /* The topmost layer whose record names the drive; NULL: none does. */
 struct qi_node *qi_drive_recorded(const struct qi_drive *d);
 
@@ -36,6 +38,15 @@ int qi_layer_ranges(const struct qi_drive *d, struct qi_node *n,
 enum qi_layer_status qi_layer_status_of(const struct qi_drive *d,
 					struct qi_node *n, const char *name,
 					char *reason, size_t reason_len);
+
+/*
+ * The layer of the drive that was made by the snapshot `tag`, above what that
+ * holds; NULL: it has none.
+ */
+struct qi_node *qi_drive_find_tag(const struct qi_drive *d, const char *tag);
+/* The same, with -ENOENT and where to look, when it has none. */
+int qi_drive_need_tag(const struct qi_drive *d, const char *tag,
+		      struct qi_node **out, struct qi_error *e);
 
 /* Is the layer below the one that this one was made on? */
 bool qi_node_parent_is_right(const struct qi_node *n);
@@ -107,6 +118,7 @@ struct qi_carry {
 	struct qi_node *into;	  /* gets the record and the segments */
 	struct qi_node *base;	  /* NULL: none */
 	uint64_t smallest;	  /* 0, or a size that `into` has had */
+	bool discards;		  /* a new layer gets it; their data is lost */
 	struct qi_record *record; /* of into; NULL: it stays as it is */
 	struct qi_edits edits;
 	struct qi_drive_bitmap *all;

@@ -121,7 +121,29 @@ static int check_up(struct qi_fold *f, struct qi_error *e)
 	return qi_onto_plan(&f->onto, e);
 }
 
-static int plan_steps(const struct qi_fold *f, struct qi_plan *p)
+/* Bytes are counted for --dry-run alone: they may have to be read. */
+static int plan_copy(struct qi_fold *f, struct qi_plan *p, bool dry_run,
+		     struct qi_error *e)
+{
+	const char *top = f->above->facts.backing->path;
+	uint64_t bytes;
+	int ret;
+
+	if (f->down)
+		return qi_merge_plan_copy(&f->merge, p);
+	if (!dry_run)
+		return qi_plan_step(p, "copy the data of '%s' into '%s'", top,
+				    f->above->path);
+	ret = qi_onto_count(&f->onto, &bytes, e);
+	return ret ? ret :
+		     qi_plan_step(p,
+				  "copy the data of '%s' into '%s': %llu bytes",
+				  top, f->above->path,
+				  (unsigned long long)bytes);
+}
+
+static int plan_steps(struct qi_fold *f, struct qi_plan *p, bool dry_run,
+		      struct qi_error *e)
 {
 	const char *above = f->above->path;
 	const struct qi_node *top = f->above->facts.backing, *n = top;
@@ -131,8 +153,7 @@ static int plan_steps(const struct qi_fold *f, struct qi_plan *p)
 			       top->path, to);
 
 	if (!ret)
-		ret = qi_plan_step(p, "copy the data of '%s' into '%s'",
-				   top->path, to);
+		ret = plan_copy(f, p, dry_run, e);
 	if (!ret && f->base)
 		ret = qi_plan_step(p, "make '%s' the backing file of '%s'",
 				   f->name, above);
@@ -144,7 +165,8 @@ static int plan_steps(const struct qi_fold *f, struct qi_plan *p)
 	return ret;
 }
 
-int qi_fold_check(struct qi_fold *f, struct qi_plan *plan, struct qi_error *e)
+int qi_fold_check(struct qi_fold *f, struct qi_plan *plan, bool dry_run,
+		  struct qi_error *e)
 {
 	int ret;
 
@@ -162,9 +184,9 @@ int qi_fold_check(struct qi_fold *f, struct qi_plan *plan, struct qi_error *e)
 		ret = make_journal(f, e);
 	if (!ret)
 		ret = f->down ? check_down(f, e) : check_up(f, e);
-	if (!ret && plan_steps(f, plan))
-		ret = qi_no_memory(e);
-	return ret;
+	if (!ret && plan)
+		ret = plan_steps(f, plan, dry_run, e);
+	return ret == -ENOMEM ? qi_no_memory(e) : ret;
 }
 
 void qi_fold_clear(struct qi_fold *f)

@@ -28,8 +28,9 @@ struct qi_fold {
 	char *name; /* of base, as `above` will record it */
 };
 
-/* Find what stands against it. To be cleared. */
-int qi_fold_check(struct qi_fold *f, struct qi_plan *plan, struct qi_error *e);
+/* Find what stands against it; plan may be NULL. To be cleared. */
+int qi_fold_check(struct qi_fold *f, struct qi_plan *plan, bool dry_run,
+		  struct qi_error *e);
 int qi_fold_run(struct qi_fold *f, struct qi_change *out, struct qi_error *e);
 /* Guest bytes that were written. */
 uint64_t qi_fold_bytes(const struct qi_fold *f);

@@ -14,9 +14,5 @@ bool qi_node_is_file(const struct qi_node *n, const char *path);
 int qi_node_check_writable(struct qi_node *n, struct qi_error *e);
 /* Read the header again after it was changed by another handle of ours. */
 int qi_node_reload(struct qi_node *n, struct qi_error *e);
-/*
- * Forget everything cached about where n's file is: it has a new path now.
- */
-int qi_node_moved(struct qi_node *n, const char *path, struct qi_error *e);
 
 #endif

@@ -194,6 +194,30 @@ static int copy_data(struct qi_merge *m, struct qi_error *e)
 	return ret;
 }
 
+int qi_merge_plan_copy(const struct qi_merge *m, struct qi_plan *plan)
+{
+	struct qi_node *head = m->drive.head;
+	struct qi_ranges *r;
+	uint64_t bytes;
+	int ret;
+
+	if (!plan)
+		return 0;
+	ret = qi_ranges_above(&r, head, m->base, head->facts.size);
+	if (ret)
+		return ret;
+	ret = qi_ranges_sum(r, &bytes, NULL);
+	qi_ranges_free(r);
+	/* What cannot be read is found, and told, by the operation. */
+	if (ret)
+		bytes = 0;
+	return qi_plan_step(plan,
+			    "copy the data of '%s' into '%s': %llu bytes are "
+			    "allocated",
+			    head->path, m->base->path,
+			    (unsigned long long)bytes);
+}
+
 int qi_merge_run(struct qi_merge *m, struct qi_error *e)
 {
 	uint64_t size = m->drive.head->facts.size;

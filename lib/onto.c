@@ -4,13 +4,6 @@
 
 #include "lib/onto.h"
 
-struct qi_uuid qi_node_uuid(const struct qi_node *n)
-{
-	return n && qi_record_state_of(n) == QI_RECORD_VALID ?
-		       n->record->image :
-		       (struct qi_uuid){ { 0 } };
-}
-
 int qi_node_rest_on(struct qi_node *n, const struct qi_node *base,
 		    struct qi_record *r, const char *name, const char *format,
 		    bool dry_run, struct qi_error *e)

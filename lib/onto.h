@@ -37,8 +37,6 @@ int qi_onto_count(struct qi_onto *o, uint64_t *bytes, struct qi_error *e);
 int qi_onto_run(struct qi_onto *o, struct qi_error *e);
 void qi_onto_clear(struct qi_onto *o);
 
-/* The null UUID for no node, or one without a valid record. */
-struct qi_uuid qi_node_uuid(const struct qi_node *n);
 /*
  * The image will rest on base (NULL: none), without a change of data: backing
  * file, parent and journal by one header write. r: its record, to be changed,

@@ -387,6 +387,47 @@ int qi_snapshot_create(struct qi_drive *d, const struct qi_snapshot *s,
 		       struct qi_plan *plan, bool dry_run,
 		       struct qi_change *out, struct qi_error *e);
 
+/* A layer of a drive. */
+struct qi_drive_layer {
+	struct qi_node *node;
+	/* The snapshot whose state it holds, or NULL; of the drive's own. */
+	const char *tag;
+	/* Of a record: made by qimg, frozen, with clones on it. */
+	bool has_record, is_frozen, is_shared;
+	bool is_of_other_drive;
+};
+/* All of them, the head first. Free with free(). */
+int qi_drive_layers(struct qi_drive *d, struct qi_drive_layer **out,
+		    size_t *count, struct qi_error *e);
+
+/* Find what is to be written; the graph is to be locked then. */
+int qi_snapshot_revert_prepare(struct qi_drive *d, const char *tag,
+			       struct qi_error *e);
+/*
+ * A fresh head on the layer that the snapshot holds, in place of the present
+ * one, whose data is lost. Bitmaps keep their starts: what this changes is
+ * dirty.
+ */
+int qi_snapshot_revert(struct qi_drive *d, const char *tag,
+		       struct qi_plan *plan, bool dry_run,
+		       struct qi_change *out, struct qi_error *e);
+
+struct qi_snapshot_delete {
+	const char *tag;
+	struct qi_progress progress;
+	unsigned threads;
+};
+int qi_snapshot_delete_prepare(struct qi_drive *d,
+			       const struct qi_snapshot_delete *s,
+			       struct qi_error *e);
+/*
+ * Merge the layer that the snapshot holds with the one above it, whichever
+ * way copies less. The drive reads as before.
+ */
+int qi_snapshot_delete(struct qi_drive *d, const struct qi_snapshot_delete *s,
+		       struct qi_plan *plan, bool dry_run,
+		       struct qi_change *out, struct qi_error *e);
+
 struct qi_commit {
 	const char *into; /* path of a layer below the head; NULL: the next */
 	struct qi_progress progress;

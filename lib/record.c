@@ -427,6 +427,13 @@ enum qi_record_state qi_record_state_of(const struct qi_node *n)
 	return n->record ? n->record->state : QI_RECORD_NONE;
 }
 
+struct qi_uuid qi_node_uuid(const struct qi_node *n)
+{
+	return n && qi_record_state_of(n) == QI_RECORD_VALID ?
+		       n->record->image :
+		       (struct qi_uuid){ { 0 } };
+}
+
 int qi_node_record(struct qi_node *n, struct qi_record_facts *out)
 {
 	const struct qi_record *r = n->record;

@@ -80,6 +80,8 @@ void qi_journal_set(struct qi_record *r, enum qi_journal_kind kind,
 		    const char *name);
 /* NONE for a node without one. */
 enum qi_record_state qi_record_state_of(const struct qi_node *n);
+/* The null UUID for no node, or one without a valid record. */
+struct qi_uuid qi_node_uuid(const struct qi_node *n);
 struct qi_uuid qi_uuid_random(void);
 bool qi_uuid_equal(const struct qi_uuid *a, const struct qi_uuid *b);
 /* False when text is no id. */

@@ -12,8 +12,7 @@
 #include <stdio.h>
 #include <time.h>
 
-#include "lib/drive.h"
-#include "lib/image.h"
+#include "lib/overlay.h"
 
 struct work {
 	struct qi_drive *d;
@@ -125,13 +124,10 @@ static int check(struct work *w, struct qi_error *e)
 		ret = qi_drive_check(w->d, e);
 	if (ret)
 		return ret;
-	for (struct qi_node *n = w->old; n; n = n->facts.backing)
-		if (qi_record_state_of(n) == QI_RECORD_VALID &&
-		    !strcmp(n->record->tag, w->tag))
-			return qi_fail(e, EEXIST,
-				       "drive '%s' has a snapshot "
-				       "'%s' already",
-				       w->d->path, w->tag);
+	if (qi_drive_find_tag(w->d, w->tag))
+		return qi_fail(e, EEXIST,
+			       "drive '%s' has a snapshot '%s' already",
+			       w->d->path, w->tag);
 	if (qi_record_state_of(w->old) == QI_RECORD_UNKNOWN)
 		return qi_fail(e, ESTALE,
 			       "the record of '%s' is damaged or of "
@@ -174,24 +170,15 @@ static int prepare_old(struct work *w, bool dry_run, struct qi_error *e)
 }
 
 /* The record of the new head and its empty segments. */
-static int fill_overlay(struct work *w, struct qi_node *n, struct qi_error *e)
+static int make_segments(struct work *w, struct qi_record *r,
+			 struct qi_bitmap_change *changes)
 {
-	QI_AUTOFREE struct qi_bitmap_change *changes =
-		calloc(w->bitmap_count + 1, sizeof(*changes));
-	QI_AUTORECORD struct qi_record *r = NULL;
-
-	if (!changes || qi_record_copy(&r, NULL))
-		return qi_no_memory(e);
-	r->drive = w->old_record ? w->old_record->drive : qi_uuid_random();
-	if (w->old_record)
-		r->parent = w->old_record->image;
-	memcpy(r->tag, w->tag, sizeof(r->tag));
 	for (size_t i = 0; i < w->bitmap_count; i++) {
 		const struct qi_drive_bitmap *from = &w->bitmaps[i];
 		struct qi_record_bitmap *b = qi_record_put(r, from->name);
 
 		if (!b)
-			return qi_no_memory(e);
+			return -ENOMEM;
 		b->paused = b->gap = from->paused;
 		b->checkpoint = from->checkpoint;
 		b->min_size = w->old->facts.size;
@@ -200,51 +187,34 @@ static int fill_overlay(struct work *w, struct qi_node *n, struct qi_error *e)
 		changes[i].granularity_bits =
 			(unsigned)__builtin_ctz(from->granularity);
 	}
-	return qi_node_store(n, r, changes, w->bitmap_count, e);
+	return 0;
 }
 
 /* A complete overlay under a hidden name. */
 static int write_overlay(struct work *w, struct qi_image *img,
 			 struct qi_error *e)
 {
-	const struct qi_open how = { .format = "qcow2",
-				     .access = QI_ACCESS_WRITE,
-				     .no_backing = true };
-	QI_AUTOFREE char *backing = qi_backing_name(w->old_path, w->new_path);
-	QI_AUTOFREE char *options = NULL;
-	struct qi_create c = { .format = "qcow2",
-			       .size = w->old->facts.size,
-			       .backing_name = backing,
-			       .backing_format = w->old->format->name,
-			       .unchecked_backing = true };
-	struct qi_graph *g;
-	struct qi_node *n;
-	int ret;
+	QI_AUTOFREE struct qi_bitmap_change *changes =
+		calloc(w->bitmap_count + 1, sizeof(*changes));
+	QI_AUTORECORD struct qi_record *r = NULL;
+	struct qi_overlay o = { .path = w->new_path,
+				.mode = !w->d->is_link ? QI_TEMP_OWNED :
+					w->replaces    ? QI_TEMP_REPLACE :
+							 QI_TEMP_NEW,
+				.base = w->old,
+				.base_path = w->old_path,
+				.changes = changes,
+				.count = w->bitmap_count };
 
-	if (w->old->facts.cluster_size >= 4096) {
-		options = qi_format_text("cluster_size=%u",
-					 w->old->facts.cluster_size);
-		c.options = options;
-	}
-	if (!backing || qi_graph_new(&g))
+	if (!changes || qi_record_copy(&r, NULL) ||
+	    make_segments(w, r, changes))
 		return qi_no_memory(e);
-	ret = qi_image_start_as(img, w->new_path, &c,
-				!w->d->is_link ? QI_TEMP_OWNED :
-				w->replaces    ? QI_TEMP_REPLACE :
-						 QI_TEMP_NEW,
-				e);
-	if (!ret)
-		qi_file_copy_mode(img->temp.file, w->old->path);
-	if (!ret)
-		ret = qi_image_finish(img, e);
-	if (!ret)
-		ret = qi_graph_add(g, img->temp.path, &how, &n, e);
-	if (!ret)
-		ret = qi_graph_lock(g, 0, e);
-	if (!ret)
-		ret = fill_overlay(w, n, e);
-	qi_graph_free(g);
-	return ret;
+	r->drive = w->old_record ? w->old_record->drive : qi_uuid_random();
+	if (w->old_record)
+		r->parent = w->old_record->image;
+	memcpy(r->tag, w->tag, sizeof(r->tag));
+	o.record = r;
+	return qi_overlay_write(&o, img, e);
 }
 
 /* The switch. */
@@ -296,20 +266,10 @@ static int make_plan(struct work *w, struct qi_plan *p)
  * The snapshot is there, and the drive has not changed since: an earlier run
  * was ended after the switch.
  */
-static int is_done(const struct work *w, struct qi_error *e)
+static bool is_done(const struct work *w)
 {
-	struct qi_ranges *r;
-	struct qi_range any;
-	int ret;
-
-	if (qi_record_state_of(w->old) != QI_RECORD_VALID ||
-	    strcmp(w->old->record->tag, w->tag))
-		return 0;
-	if (qi_ranges_allocated(&r, w->old))
-		return qi_no_memory(e);
-	ret = qi_ranges_next(r, &any, e);
-	qi_ranges_free(r);
-	return ret < 0 ? ret : ret == 0;
+	return qi_record_state_of(w->old) == QI_RECORD_VALID &&
+	       !strcmp(w->old->record->tag, w->tag) && qi_node_is_empty(w->old);
 }
 
 static int run(struct work *w, const struct qi_snapshot *s, struct qi_plan *p,
@@ -318,9 +278,7 @@ static int run(struct work *w, const struct qi_snapshot *s, struct qi_plan *p,
 	QI_AUTOIMAGE struct qi_image img = { 0 };
 	int ret = choose_tag(w, s->tag, e);
 
-	if (!ret)
-		ret = is_done(w, e);
-	if (ret > 0) {
+	if (!ret && is_done(w)) {
 		snprintf(out->new_head, sizeof(out->new_head), "%s",
 			 w->old->path);
 		snprintf(out->old_head, sizeof(out->old_head), "%s",

@@ -6,7 +6,7 @@
  * Without a command it is the first word that is asked for.
  * KIND-help adds a tab and a description. A line that starts with a colon
  * asks the shell for something it knows better: ":file", ":folder", or to ask
- * again with a path from its command line: ":bitmap", ":point".
+ * again with a path from its command line: ":bitmap", ":point", ":tag".
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,6 +75,9 @@ static void kind(enum qi_complete_kind k)
 	case QI_COMPLETE_POINT:
 		puts(":point");
 		break;
+	case QI_COMPLETE_TAG:
+		puts(":tag");
+		break;
 	case QI_COMPLETE_FORMAT:
 		for (format = qi_format_names(); *format; format++)
 			puts(*format);
@@ -103,20 +106,44 @@ static void values(const struct qi_option *table, const char *word)
 	kind(o->complete);
 }
 
+/* Opens a drive as it is, or fails without a word. */
+static bool look_at_drive(struct qi_graph **g, const char *path,
+			  struct qi_drive **d)
+{
+	struct qi_open how = { .access = QI_ACCESS_NONE, .force_share = true };
+
+	return qi_graph_new(g) >= 0 &&
+	       qi_drive_add(*g, path, &how, d, NULL) >= 0;
+}
+
 static void drive_bitmaps(const char *path)
 {
 	QI_AUTO_GRAPH struct qi_graph *g = NULL;
 	QI_AUTO_DRIVE struct qi_drive *d = NULL;
-	struct qi_open how = { .access = QI_ACCESS_NONE, .force_share = true };
 	struct qi_drive_bitmap *all;
-	struct qi_error e;
 	size_t count;
 
-	if (qi_graph_new(&g) < 0 || qi_drive_add(g, path, &how, &d, &e) < 0 ||
-	    qi_drive_bitmaps(d, &all, &count, &e) < 0)
+	if (!look_at_drive(&g, path, &d) ||
+	    qi_drive_bitmaps(d, &all, &count, NULL) < 0)
 		return;
 	for (size_t i = 0; i < count; i++)
 		puts(all[i].name);
+	free(all);
+}
+
+static void tags(const char *path)
+{
+	QI_AUTO_GRAPH struct qi_graph *g = NULL;
+	QI_AUTO_DRIVE struct qi_drive *d = NULL;
+	struct qi_drive_layer *all;
+	size_t count;
+
+	if (!look_at_drive(&g, path, &d) ||
+	    qi_drive_layers(d, &all, &count, NULL) < 0)
+		return;
+	for (size_t i = 0; i < count; i++)
+		if (all[i].tag)
+			puts(all[i].tag);
 	free(all);
 }
 
@@ -203,6 +230,10 @@ int qi_complete(int argc, char **argv)
 	}
 	if (!strcmp(what, "node-bitmaps") && argc) {
 		node_bitmaps(argv[0]);
+		return QI_EXIT_OK;
+	}
+	if (!strcmp(what, "tags") && argc) {
+		tags(argv[0]);
 		return QI_EXIT_OK;
 	}
 	if (!strcmp(what, "points") && argc) {

@@ -26,6 +26,7 @@ enum qi_complete_kind {
 	QI_COMPLETE_FORMAT, /* image formats */
 	QI_COMPLETE_BITMAP, /* bitmaps of the --drive or --node given */
 	QI_COMPLETE_POINT,  /* points of the repository given */
+	QI_COMPLETE_TAG,    /* snapshots of the --drive given */
 };
 
 /* How a value is read, and the type of what `value` points to. */

@@ -141,17 +141,20 @@ static int store_bits(struct update *u, struct qcow2_bitmap *b,
 	unsigned granularity = b->facts.granularity_bits;
 	uint64_t chunk_bits = (uint64_t)u->q->cluster_size * 8;
 	QI_AUTOFREE uint8_t *buf = qi_alloc_aligned(u->q->cluster_size);
+	uint64_t total = ((u->q->h.size - 1) >> granularity) + 1;
 	struct qi_range ahead = { 0 };
 
 	if (!buf)
 		return qi_no_memory(e);
 	for (uint32_t i = 0; i < b->table_size; i++) {
-		uint64_t set;
+		uint64_t first = i * chunk_bits, set;
 		int ret;
 
+		/* Bits past the end of the disk stay zero. */
 		memset(buf, 0, u->q->cluster_size);
-		ret = fill_chunk(bits, &ahead, granularity, i * chunk_bits,
-				 chunk_bits, buf, &set, e);
+		ret = fill_chunk(bits, &ahead, granularity, first,
+				 qi_min(chunk_bits, total - first), buf, &set,
+				 e);
 		/* Adjacent ranges can meet in one bit: look, not count. */
 		if (!ret && set >= chunk_bits && buf[0] == 0xff &&
 		    !memcmp(buf, buf + 1, u->q->cluster_size - 1))

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/* layers.c - the layers of a drive, and the snapshots that they hold */
+#include <errno.h>
+
+#include "lib/drive.h"
+
+/* Is n's record one of this drive? */
+static bool is_own(const struct qi_drive *d, const struct qi_node *n)
+{
+	struct qi_uuid drive = qi_drive_uuid(d);
+
+	return qi_record_state_of(n) == QI_RECORD_VALID &&
+	       qi_uuid_equal(&n->record->drive, &drive);
+}
+
+struct qi_node *qi_drive_find_tag(const struct qi_drive *d, const char *tag)
+{
+	for (struct qi_node *n = d->head; n; n = n->facts.backing)
+		if (*tag && is_own(d, n) && n->facts.backing &&
+		    !strcmp(n->record->tag, tag))
+			return n;
+	return NULL;
+}
+
+int qi_drive_need_tag(const struct qi_drive *d, const char *tag,
+		      struct qi_node **out, struct qi_error *e)
+{
+	*out = qi_drive_find_tag(d, tag);
+	if (*out)
+		return 0;
+	return qi_fail(e, ENOENT,
+		       "drive '%s' has no snapshot '%s'; 'qimg snapshot list "
+		       "--drive %s' shows what it has",
+		       d->path, tag, d->path);
+}
+
+int qi_drive_layers(struct qi_drive *d, struct qi_drive_layer **out,
+		    size_t *count, struct qi_error *e)
+{
+	const struct qi_node *above = NULL;
+	struct qi_uuid drive = qi_drive_uuid(d);
+
+	*count = 0;
+	*out = calloc(qi_chain_depth(d->head), sizeof(**out));
+	if (!*out)
+		return qi_no_memory(e);
+	for (struct qi_node *n = d->head; n; above = n, n = n->facts.backing) {
+		const struct qi_record *r = n->record;
+		struct qi_drive_layer *l = &(*out)[(*count)++];
+
+		l->node = n;
+		if (above && is_own(d, above) && *above->record->tag)
+			l->tag = above->record->tag;
+		l->has_record = qi_record_state_of(n) == QI_RECORD_VALID;
+		if (!l->has_record)
+			continue;
+		l->is_frozen = r->frozen;
+		l->is_shared = r->shared;
+		l->is_of_other_drive = !qi_uuid_is_null(&r->drive) &&
+				       !qi_uuid_equal(&r->drive, &drive);
+	}
+	return 0;
+}
