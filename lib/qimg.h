@@ -445,6 +445,39 @@ int qi_commit_drive(struct qi_drive *d, const struct qi_commit *c,
 		    struct qi_plan *plan, bool dry_run, struct qi_change *out,
 		    struct qi_error *e);
 
+struct qi_stream {
+	const char *base;	 /* path of a lower layer; NULL: none */
+	uint64_t offset, length; /* a range; both 0: the whole disk */
+	bool compress;		 /* what is copied */
+	unsigned threads;
+	struct qi_progress progress;
+	struct qi_node *node; /* set by qi_stream_prepare() */
+};
+int qi_stream_prepare(struct qi_drive *d, struct qi_stream *s,
+		      struct qi_error *e);
+/*
+ * Copy what the layers above base have into the head. The whole disk: it rests
+ * on base then, and the layers between are left. A range: nothing else changes.
+ */
+int qi_stream_drive(struct qi_drive *d, const struct qi_stream *s,
+		    struct qi_plan *plan, bool dry_run, struct qi_change *out,
+		    struct qi_error *e);
+
+struct qi_clone {
+	const char *path; /* of the new drive */
+	const char *at;	  /* a snapshot; NULL: as the drive is now */
+	const char *tag;  /* of the snapshot that the drive gets, if it must */
+};
+int qi_clone_prepare(struct qi_drive *d, const struct qi_clone *c,
+		     struct qi_error *e);
+/* A new drive on a layer of this one, which is marked as shared. */
+int qi_clone_drive(struct qi_drive *d, const struct qi_clone *c,
+		   struct qi_plan *plan, bool dry_run, struct qi_change *out,
+		   struct qi_error *e);
+/* Its clones are gone: it may be changed again. */
+int qi_node_unshare(struct qi_node *n, struct qi_plan *plan, bool dry_run,
+		    struct qi_error *e);
+
 struct qi_commit_image {
 	const char *format; /* of the image; NULL: found by probing */
 	const char *base;   /* a layer below; NULL: the next one */

@@ -16,7 +16,8 @@ static void print_json(const struct qi_change_report *r,
 	qi_json_begin(&j);
 	qi_json_member(&j, "drive", qi_json_text(r->drive));
 	qi_json_member(&j, r->old_key, qi_json_text(c->old_head));
-	qi_json_member(&j, "head", qi_json_text(c->new_head));
+	qi_json_member(&j, r->new_key ? r->new_key : "head",
+		       qi_json_text(c->new_head));
 	if (r->has_bytes)
 		qi_json_member(&j, "bytes", qi_json_uint(c->bytes));
 	qi_json_member(&j, "dry-run", json_boolean(r->dry_run));

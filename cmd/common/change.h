@@ -10,6 +10,7 @@
 struct qi_change_report {
 	const char *drive;
 	const char *old_key; /* in JSON, of the head before */
+	const char *new_key; /* of the one after; NULL: "head" */
 	bool has_bytes;
 	int output;
 	bool dry_run, quiet;
