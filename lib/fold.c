@@ -314,7 +314,7 @@ static int find_left(struct qi_drive *d, const struct qi_node *x,
 	const struct qi_open how = { .access = QI_ACCESS_WRITE,
 				     .no_backing = true };
 	const struct qi_uuid *wanted = &x->record->journal.uuid;
-	char *path = qi_name_beside(x->path, x->record->journal.source);
+	char *path = qi_name_file_beside(x->path, x->record->journal.source);
 	struct qi_node *n;
 	struct stat st;
 
@@ -332,7 +332,7 @@ static int find_left(struct qi_drive *d, const struct qi_node *x,
 		wanted = NULL;
 		free(path);
 		path = n->backing_name ?
-			       qi_name_beside(n->path, n->backing_name) :
+			       qi_name_file_beside(n->path, n->backing_name) :
 			       NULL;
 	}
 	free(path);

@@ -154,3 +154,17 @@ char *qi_name_beside(const char *overlay, const char *name)
 	dir = qi_path_folder(overlay);
 	return dir ? qi_path_join(dir, name) : NULL;
 }
+
+char *qi_name_file_beside(const char *overlay, const char *name)
+{
+	QI_AUTOFREE char *where = qi_name_beside(overlay, name);
+	struct qi_name parsed = { 0 };
+	char *path = NULL;
+
+	if (where && !qi_name_parse(&parsed, where, NULL)) {
+		path = parsed.path;
+		parsed.path = NULL;
+	}
+	qi_name_clear(&parsed);
+	return path;
+}

@@ -22,4 +22,7 @@ void qi_name_clear(struct qi_name *n);
  */
 char *qi_name_beside(const char *overlay, const char *name);
 
+/* The same, of a name in any form: the path of its file. NULL: it has none. */
+char *qi_name_file_beside(const char *overlay, const char *name);
+
 #endif
