@@ -42,25 +42,6 @@ int qi_commit_prepare(struct qi_drive *d, struct qi_commit *c,
 
 /* ---------------------------------------------------------------- checks */
 
-/* A link to the base, which would lead nowhere; NULL: there is none. */
-static char *find_link(struct qi_node *n, struct qi_error *e, int *ret)
-{
-	QI_AUTOFREE char *dir = qi_path_folder(n->path);
-	struct qi_files all = { 0 };
-	char *found = NULL;
-
-	*ret = dir ? qi_folder_images(dir, &all, e) : qi_no_memory(e);
-	for (size_t i = 0; i < all.count && !found; i++) {
-		struct stat st;
-
-		if (!lstat(all.path[i], &st) && S_ISLNK(st.st_mode) &&
-		    qi_node_is_file(n, all.path[i]))
-			found = strdup(all.path[i]);
-	}
-	qi_files_free(&all);
-	return found;
-}
-
 /* The base takes the head's name: nothing may depend on where it was. */
 static int check_rename(struct work *w, struct qi_error *e)
 {
@@ -70,7 +51,7 @@ static int check_rename(struct work *w, struct qi_error *e)
 
 	if (ret)
 		return ret;
-	link = find_link(w->base, e, &ret);
+	ret = qi_node_find_link(w->base, &link, e);
 	if (ret)
 		return ret;
 	if (link)
@@ -248,22 +229,20 @@ static bool is_leftover(const struct qi_drive *d, const char *path,
 {
 	const struct qi_open how = { .access = QI_ACCESS_WRITE,
 				     .no_backing = true };
+	struct qi_graph *known = d->head->graph;
+	QI_AUTOFREE char *link = NULL;
 	struct qi_files above = { 0 };
 	struct qi_graph *g;
 	struct qi_node *n;
 	bool yes = false;
-	int ret = 0;
 
 	if (qi_graph_new(&g))
 		return false;
 	if (!qi_graph_add(g, path, &how, &n, NULL) &&
-	    !qi_graph_lock(g, 0, NULL) && is_committed(d, n, tag)) {
-		QI_AUTOFREE char *link = find_link(n, NULL, &ret);
-
-		yes = !ret && !link &&
-		      !qi_node_dependents(n, NULL, &above, NULL) &&
+	    !qi_graph_lock(g, 0, NULL) && is_committed(d, n, tag))
+		yes = !qi_graph_find_link(known, n, &link, NULL) && !link &&
+		      !qi_graph_dependents(known, n, NULL, &above, NULL) &&
 		      !above.count && reads_the_same(d, n);
-	}
 	qi_files_free(&above);
 	qi_graph_free(g);
 	return yes;

@@ -87,6 +87,16 @@ void qi_change_problem(struct qi_change *c, const struct qi_error *e,
 	__attribute__((format(printf, 3, 4)));
 /* A node bitmap of n that is no segment, or NULL: rule 2 protects those. */
 const char *qi_node_own_bitmap(struct qi_node *n);
+/* A link to n in the folders of its graph, malloc'd; *out NULL: none. */
+int qi_node_find_link(struct qi_node *n, char **out, struct qi_error *e);
+/* The same questions about n of another graph, by the folders of g. */
+int qi_graph_find_link(struct qi_graph *g, struct qi_node *n, char **out,
+		       struct qi_error *e);
+int qi_graph_dependents(struct qi_graph *g, struct qi_node *n,
+			const struct qi_node *except, struct qi_files *out,
+			struct qi_error *e);
+/* "'a', 'b' and 3 more"; len: over 32. */
+void qi_files_text(const struct qi_files *f, char *text, size_t len);
 /* -ESTALE with the list, when images other than `except` depend on n. */
 int qi_node_check_dependents(struct qi_node *n, const struct qi_node *except,
 			     const char *what, struct qi_error *e);

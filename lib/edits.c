@@ -76,6 +76,8 @@ int qi_node_set_backing(struct qi_node *n, const char *name, const char *format,
 	}
 	ret = dry_run ? f->check_backing(n, name, format, e) :
 			f->set_backing(n, name, format, e);
+	if (!dry_run)
+		qi_graph_forget_folders(n->graph);
 	if (r && (ret || dry_run)) {
 		n->record_blob = old;
 		n->record_len = old_len;

@@ -379,6 +379,13 @@ bool qi_file_is_current(const struct qi_file *f)
 
 /* ---------------------------------------------------------------- names */
 
+static atomic_ulong name_changes;
+
+unsigned long qi_name_changes(void)
+{
+	return name_changes;
+}
+
 static int name_result(int failed, const char *what, const char *path,
 		       struct qi_error *e)
 {
@@ -387,9 +394,17 @@ static int name_result(int failed, const char *what, const char *path,
 			0;
 }
 
+/* The same of what may have changed a name that leads to a file. */
+static int change_result(int failed, const char *what, const char *path,
+			 struct qi_error *e)
+{
+	name_changes++;
+	return name_result(failed, what, path, e);
+}
+
 int qi_rename(const char *from, const char *to, struct qi_error *e)
 {
-	return name_result(layer()->rename(from, to, 0), "rename to", to, e);
+	return change_result(layer()->rename(from, to, 0), "rename to", to, e);
 }
 
 int qi_rename_new(const char *from, const char *to, struct qi_error *e)
@@ -397,7 +412,7 @@ int qi_rename_new(const char *from, const char *to, struct qi_error *e)
 	struct stat st;
 
 	if (layer()->rename(from, to, RENAME_NOREPLACE) == 0)
-		return 0;
+		return change_result(0, "make", to, e);
 	/* A file system without the flag: look, and take the small risk. */
 	if (errno == EINVAL) {
 		if (lstat(to, &st) && errno == ENOENT)
@@ -409,18 +424,18 @@ int qi_rename_new(const char *from, const char *to, struct qi_error *e)
 
 int qi_link(const char *from, const char *to, struct qi_error *e)
 {
-	return name_result(layer()->link(from, to), "make", to, e);
+	return change_result(layer()->link(from, to), "make", to, e);
 }
 
 int qi_symlink(const char *target, const char *path, struct qi_error *e)
 {
-	return name_result(layer()->symlink(target, path), "make the link",
-			   path, e);
+	return change_result(layer()->symlink(target, path), "make the link",
+			     path, e);
 }
 
 int qi_unlink(const char *path, struct qi_error *e)
 {
-	return name_result(layer()->unlink(path), "remove", path, e);
+	return change_result(layer()->unlink(path), "remove", path, e);
 }
 
 int qi_mkdir(const char *path, struct qi_error *e)

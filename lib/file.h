@@ -119,6 +119,8 @@ int qi_rename_new(const char *from, const char *to, struct qi_error *e);
 int qi_link(const char *from, const char *to, struct qi_error *e);
 int qi_symlink(const char *target, const char *path, struct qi_error *e);
 int qi_unlink(const char *path, struct qi_error *e);
+/* How often this process has changed a name: what was read is old then. */
+unsigned long qi_name_changes(void);
 int qi_mkdir(const char *path, struct qi_error *e);
 int qi_rmdir(const char *path, struct qi_error *e);
 /* Make the names in the folder that holds `path` durable. */

@@ -20,6 +20,7 @@ static bool is_of_other_drive(const struct qi_drive *d, const struct qi_node *n)
 int qi_layer_check_removal(const struct qi_drive *d, struct qi_node *n,
 			   const struct qi_node *above, struct qi_error *e)
 {
+	QI_AUTOFREE char *link = NULL;
 	int ret;
 
 	if (is_of_other_drive(d, n))
@@ -34,6 +35,12 @@ int qi_layer_check_removal(const struct qi_drive *d, struct qi_node *n,
 			       "says so",
 			       n->path, n->path);
 	ret = qi_node_refuse_bitmap(n, "delete it", e);
+	if (!ret)
+		ret = qi_node_find_link(n, &link, e);
+	if (!ret && link)
+		ret = qi_fail(e, ESTALE,
+			      "cannot remove '%s': the link '%s' leads to it",
+			      n->path, link);
 	return ret ? ret : qi_node_check_dependents(n, above, "remove", e);
 }
 
@@ -340,13 +347,23 @@ static int find_left(struct qi_drive *d, const struct qi_node *x,
 }
 
 /* 0, or whether another image has come to rest on one of them. */
-static int check_left(struct qi_node **all, size_t count, struct qi_error *e)
+static int check_left(struct qi_drive *d, struct qi_node **all, size_t count,
+		      struct qi_error *e)
 {
 	int ret = 0;
 
-	for (size_t i = 0; i < count && !ret; i++)
-		ret = qi_node_check_dependents(all[i], i ? all[i - 1] : NULL,
-					       "remove", e);
+	for (size_t i = 0; i < count && !ret; i++) {
+		struct qi_files f;
+
+		ret = qi_graph_dependents(d->head->graph, all[i],
+					  i ? all[i - 1] : NULL, &f, e);
+		if (!ret && f.count)
+			ret = qi_fail(e, ESTALE,
+				      "cannot remove '%s', which was merged "
+				      "away: '%s' has come to rest on it",
+				      all[i]->path, f.path[0]);
+		qi_files_free(&f);
+	}
 	return ret;
 }
 
@@ -362,7 +379,7 @@ static int finish_one(struct qi_drive *d, struct qi_node *x,
 		return qi_no_memory(e);
 	ret = find_left(d, x, g, &all, &count, e);
 	if (!ret)
-		ret = check_left(all, count, e);
+		ret = check_left(d, all, count, e);
 	for (size_t i = 0; i < count && !ret; i++)
 		ret = qi_plan_step(plan,
 				   "remove '%s', which an earlier run has "

@@ -133,6 +133,13 @@ struct qi_format {
 	int (*probe)(const uint8_t *head, size_t len);
 	int (*open)(struct qi_node *n, struct qi_error *e);
 	void (*close)(struct qi_node *n);
+	/*
+	 * The backing name of an image that may be damaged, hostile or huge,
+	 * by its header alone: 1 and *out, malloc'd, or 0. head: its first
+	 * bytes. NULL: the format has no backing files.
+	 */
+	int (*peek_backing)(struct qi_file *f, const uint8_t *head, size_t len,
+			    char **out, struct qi_error *e);
 	/* Open what else the guest data is in, as n->data. NULL: nothing. */
 	int (*open_data)(struct qi_node *n, struct qi_error *e);
 	/*

@@ -17,6 +17,7 @@ struct qi_graph {
 	bool warned_no_locks;
 	void (*warn)(void *arg, const char *text);
 	void *warn_arg;
+	struct qi_folders *folders; /* see dependents.c */
 };
 
 /* A long chain needs a descriptor for each layer. */
@@ -76,7 +77,13 @@ void qi_graph_free(struct qi_graph *g)
 		g->nodes = n->next;
 		node_free(n);
 	}
+	qi_folders_free(g->folders);
 	free(g);
+}
+
+struct qi_folders **qi_graph_folders(struct qi_graph *g)
+{
+	return &g->folders;
 }
 
 void qi_graph_on_warning(struct qi_graph *g,
@@ -528,6 +535,8 @@ int qi_graph_lock(struct qi_graph *g, int wait, struct qi_error *e)
 		ret = make_writable(all[i], e);
 	if (!ret)
 		ret = lock_patiently(all, g->count, wait, e);
+	/* Time has passed since what was read before. */
+	qi_graph_forget_folders(g);
 	if (!ret)
 		ret = verify_all(all, g->count, e);
 	return ret;

@@ -15,4 +15,11 @@ int qi_node_check_writable(struct qi_node *n, struct qi_error *e);
 /* Read the header again after it was changed by another handle of ours. */
 int qi_node_reload(struct qi_node *n, struct qi_error *e);
 
+/* Where overlays are looked for, and what was found: kept by dependents.c. */
+struct qi_folders;
+struct qi_folders **qi_graph_folders(struct qi_graph *g);
+void qi_folders_free(struct qi_folders *f);
+/* Read folders anew: a backing file may be another one now. */
+void qi_graph_forget_folders(struct qi_graph *g);
+
 #endif

@@ -523,7 +523,15 @@ struct qi_files {
 	size_t count;
 };
 int qi_folder_images(const char *dir, struct qi_files *out, struct qi_error *e);
-/* Images in the folder of n whose backing file is n, but for `except`. */
+/*
+ * Look for overlays in this folder, too, not only in that of the node that is
+ * asked for. -errno when it cannot be read.
+ */
+int qi_graph_scan(struct qi_graph *g, const char *folder, struct qi_error *e);
+/*
+ * Images in these folders, or that a link there leads to, whose backing file is
+ * n, but for `except`. Found by their headers alone; each file once.
+ */
 int qi_node_dependents(struct qi_node *n, const struct qi_node *except,
 		       struct qi_files *out, struct qi_error *e);
 void qi_files_free(struct qi_files *f);

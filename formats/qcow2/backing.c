@@ -103,3 +103,28 @@ int qcow2_set_backing(struct qi_node *n, const char *name, const char *format,
 	qcow2_header_free(ret ? &new : &old);
 	return ret ? ret : take_backing(n, name, name ? format : NULL, e);
 }
+
+/* The name may be past what was read, but not past the largest cluster. */
+int qcow2_peek_backing(struct qi_file *f, const uint8_t *head, size_t len,
+		       char **out, struct qi_error *e)
+{
+	char name[QCOW2_MAX_BACKING_NAME];
+	struct qcow2_disk_header d = { 0 };
+	uint64_t off;
+	uint32_t n;
+
+	if (len < QCOW2_V2_HEADER)
+		return 0;
+	memcpy(&d, head, QCOW2_V2_HEADER);
+	off = be64_get(d.backing_file_offset);
+	n = be32_get(d.backing_file_size);
+	if (be32_get(d.magic) != QCOW2_MAGIC || !off || !n ||
+	    n > sizeof(name) || !qi_fits(off, n, 1u << QCOW2_MAX_CLUSTER_BITS))
+		return 0;
+	if (qi_fits(off, n, len))
+		memcpy(name, head + off, n);
+	else if (qi_file_read(f, off, n, name, NULL))
+		return 0;
+	*out = strndup(name, n);
+	return *out ? 1 : qi_no_memory(e);
+}

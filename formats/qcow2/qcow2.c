@@ -316,6 +316,7 @@ const struct qi_format qi_format_qcow2 = {
 	.probe = qcow2_probe,
 	.open = qcow2_open,
 	.close = qcow2_close,
+	.peek_backing = qcow2_peek_backing,
 	.open_data = qcow2_open_node_data,
 	.map = qcow2_map,
 	.is_sparse = qcow2_is_sparse,

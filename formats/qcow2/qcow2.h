@@ -134,6 +134,8 @@ uint64_t qcow2_l1_entries(unsigned cluster_bits, unsigned l2_bits,
 
 /* ---------------------------------------------------------- backing.c */
 
+int qcow2_peek_backing(struct qi_file *f, const uint8_t *head, size_t len,
+		       char **out, struct qi_error *e);
 int qcow2_check_backing(struct qi_node *n, const char *name, const char *format,
 			struct qi_error *e);
 int qcow2_set_backing(struct qi_node *n, const char *name, const char *format,
