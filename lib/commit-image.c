@@ -72,7 +72,7 @@ static int make_plan(const struct qi_commit_image *c, const struct qi_merge *m,
 				   "'%s'",
 				   below);
 	if (!ret)
-		ret = qi_merge_plan_copy(m, p);
+		ret = qi_merge_plan_copy(m, false, p);
 	if (!ret && empties)
 		ret = qi_plan_step(p, "empty '%s'", top);
 	return ret;

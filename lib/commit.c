@@ -18,7 +18,7 @@ struct work {
 	struct qi_drive *d;
 	struct qi_node *head, *base;
 	struct qi_merge merge;
-	struct qi_fold between; /* above NULL: there are no such layers */
+	uint64_t bytes; /* of the layers between */
 };
 
 int qi_commit_prepare(struct qi_drive *d, struct qi_commit *c,
@@ -33,10 +33,11 @@ int qi_commit_prepare(struct qi_drive *d, struct qi_commit *c,
 			       "'%s' is no layer of drive '%s'; 'qimg snapshot "
 			       "list --drive %s' shows them",
 			       c->into, d->path, d->path);
-	qi_fold_want_unfinished(d);
-	if (n)
-		qi_node_want(n, QI_ACCESS_WRITE);
 	c->base = n;
+	qi_fold_want_unfinished(d);
+	for (struct qi_node *m = d->head; n && m != n->facts.backing;
+	     m = m->facts.backing)
+		qi_node_want(m, QI_ACCESS_WRITE);
 	return 0;
 }
 
@@ -111,25 +112,84 @@ static int check(struct work *w, struct qi_error *e)
 	return ret;
 }
 
-/*
- * The layers between are merged first, by themselves: the head rests on the
- * base then, as if they had never been.
- */
-static int check_between(struct work *w, struct qi_plan *p, bool dry_run,
-			 struct qi_error *e)
+/* The lowest layer above the base, if that is not the head. */
+static struct qi_node *lowest(const struct work *w)
 {
-	uint64_t size = w->head->facts.size;
+	struct qi_node *n = w->head;
 
-	for (struct qi_node *n = w->head->facts.backing; n && n != w->base;
-	     n = n->facts.backing)
-		if (n->facts.size > size)
-			return qi_fail(e, ESTALE,
-				       "cannot commit '%s': the disk of '%s' "
-				       "is larger, and would have to shrink; "
-				       "resize the drive to %llu bytes first",
-				       w->head->path, n->path,
-				       (unsigned long long)n->facts.size);
-	return w->between.above ? qi_fold_check(&w->between, p, dry_run, e) : 0;
+	while (n->facts.backing && n->facts.backing != w->base)
+		n = n->facts.backing;
+	return n == w->head ? NULL : n;
+}
+
+static struct qi_fold fold_of(struct work *w, const struct qi_node *goes)
+{
+	struct qi_node *above = w->head;
+
+	while (above->facts.backing != goes)
+		above = above->facts.backing;
+	return (struct qi_fold){ .d = w->d,
+				 .above = above,
+				 .base = w->base,
+				 .down = true,
+				 .tag = "",
+				 .threads = w->merge.threads,
+				 .progress = w->merge.progress };
+}
+
+/* One of the layers between, as the first write would find it. */
+static int check_layer(struct work *w, struct qi_node *n, struct qi_plan *p,
+		       struct qi_error *e)
+{
+	struct qi_fold f = fold_of(w, n);
+	int ret;
+
+	/* What lies past the end of a smaller one is hidden by it. */
+	if (n->facts.size > f.above->facts.size)
+		return qi_fail(e, ESTALE,
+			       "cannot commit into '%s': the disk of '%s' is "
+			       "larger than that of '%s' above it; 'qimg "
+			       "stream --drive %s --base %s' takes them out "
+			       "of the drive",
+			       w->base->path, n->path, f.above->path,
+			       w->d->path, w->base->path);
+	ret = qi_fold_check(&f, p, true, e);
+	qi_fold_clear(&f);
+	return ret;
+}
+
+static int check_between(struct work *w, struct qi_plan *p, struct qi_error *e)
+{
+	struct qi_node *n = lowest(w);
+	int ret = 0;
+
+	while (n && n != w->head && !ret) {
+		ret = check_layer(w, n, p, e);
+		n = fold_of(w, n).above;
+	}
+	return ret;
+}
+
+/*
+ * The layers between are merged into the base one by one, the lowest first:
+ * the head rests on it then, as if they had never been.
+ */
+static int fold_between(struct work *w, struct qi_change *out,
+			struct qi_error *e)
+{
+	struct qi_node *n;
+	int ret = 0;
+
+	while (!ret && (n = lowest(w))) {
+		struct qi_fold f = fold_of(w, n);
+
+		ret = qi_fold_check(&f, NULL, false, e);
+		if (!ret)
+			ret = qi_fold_run(&f, out, e);
+		w->bytes += qi_fold_bytes(&f);
+		qi_fold_clear(&f);
+	}
+	return ret;
 }
 
 /* ------------------------------------------------------------ the switch */
@@ -288,7 +348,7 @@ static int make_plan(const struct work *w, struct qi_plan *p)
 				   "'%s'",
 				   head, base);
 	if (!ret)
-		ret = qi_merge_plan_copy(&w->merge, p);
+		ret = qi_merge_plan_copy(&w->merge, true, p);
 	if (!ret && w->d->is_link)
 		ret = qi_plan_step(p, "point the drive link '%s' at '%s'",
 				   w->d->path, base);
@@ -301,7 +361,7 @@ static int make_plan(const struct work *w, struct qi_plan *p)
 
 static int run(struct work *w, struct qi_change *out, struct qi_error *e)
 {
-	int ret = w->between.above ? qi_fold_run(&w->between, out, e) : 0;
+	int ret = fold_between(w, out, e);
 
 	if (!ret)
 		ret = qi_merge_run(&w->merge, e);
@@ -317,7 +377,7 @@ static int commit(struct work *w, struct qi_plan *plan, bool dry_run,
 	int ret = check(w, e);
 
 	if (!ret)
-		ret = check_between(w, plan, dry_run, e);
+		ret = check_between(w, plan, e);
 	if (!ret && make_plan(w, plan))
 		ret = qi_no_memory(e);
 	if (ret)
@@ -326,9 +386,7 @@ static int commit(struct work *w, struct qi_plan *plan, bool dry_run,
 	snprintf(out->new_head, sizeof(out->new_head), "%s",
 		 w->d->is_link ? w->base->path : w->head->path);
 	ret = dry_run ? 0 : run(w, out, e);
-	out->bytes = w->merge.stats.written + w->merge.stats.zero;
-	if (w->between.above)
-		out->bytes += qi_fold_bytes(&w->between);
+	out->bytes = w->bytes + w->merge.stats.written + w->merge.stats.zero;
 	return ret;
 }
 
@@ -342,20 +400,9 @@ int qi_commit_layers(struct qi_drive *d, const struct qi_commit *c,
 			  .merge = { .drive = *d,
 				     .base = c->base,
 				     .threads = c->threads,
-				     .progress = c->progress },
-			  .between = { .d = d,
-				       .base = c->base,
-				       .down = true,
-				       .tag = "",
-				       .threads = c->threads,
-				       .progress = c->progress } };
-	int ret;
+				     .progress = c->progress } };
 
-	if (c->base != d->head->facts.backing)
-		w.between.above = d->head;
-	ret = commit(&w, plan, dry_run, out, e);
-	qi_fold_clear(&w.between);
-	return ret;
+	return commit(&w, plan, dry_run, out, e);
 }
 
 int qi_commit_drive(struct qi_drive *d, const struct qi_commit *c,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* fold.c - layers in the middle of a chain that go */
+/* fold.c - a layer in the middle of a chain that goes */
 #include <errno.h>
 #include <stdio.h>
 
@@ -44,17 +44,7 @@ int qi_layer_check_removal(const struct qi_drive *d, struct qi_node *n,
 	return ret ? ret : qi_node_check_dependents(n, above, "remove", e);
 }
 
-static int check_layers(struct qi_fold *f, struct qi_error *e)
-{
-	struct qi_node *above = f->above, *n = above->facts.backing;
-	int ret = 0;
-
-	for (; n && n != f->base && !ret; above = n, n = n->facts.backing)
-		ret = qi_layer_check_removal(f->d, n, above, e);
-	return ret;
-}
-
-/* The note about the files that go. */
+/* The note about the file that goes. */
 static int make_journal(struct qi_fold *f, struct qi_error *e)
 {
 	const struct qi_record *r = f->above->record;
@@ -137,7 +127,7 @@ static int plan_copy(struct qi_fold *f, struct qi_plan *p, bool dry_run,
 	int ret;
 
 	if (f->down)
-		return qi_merge_plan_copy(&f->merge, p);
+		return qi_merge_plan_copy(&f->merge, true, p);
 	if (!dry_run)
 		return qi_plan_step(p, "copy the data of '%s' into '%s'", top,
 				    f->above->path);
@@ -153,11 +143,10 @@ static int plan_steps(struct qi_fold *f, struct qi_plan *p, bool dry_run,
 		      struct qi_error *e)
 {
 	const char *above = f->above->path;
-	const struct qi_node *top = f->above->facts.backing, *n = top;
-	const char *to = f->down ? f->base->path : above;
+	const char *gone = f->above->facts.backing->path;
 	int ret = qi_plan_step(p,
 			       "merge the bitmaps of '%s' into those of '%s'",
-			       top->path, to);
+			       gone, f->down ? f->base->path : above);
 
 	if (!ret)
 		ret = plan_copy(f, p, dry_run, e);
@@ -167,9 +156,7 @@ static int plan_steps(struct qi_fold *f, struct qi_plan *p, bool dry_run,
 	else if (!ret)
 		ret = qi_plan_step(
 			p, "make '%s' an image without a backing file", above);
-	for (; !ret && n && n != f->base; n = n->facts.backing)
-		ret = qi_plan_step(p, "remove '%s'", n->path);
-	return ret;
+	return ret ? ret : qi_plan_step(p, "remove '%s'", gone);
 }
 
 int qi_fold_check(struct qi_fold *f, struct qi_plan *plan, bool dry_run,
@@ -186,7 +173,8 @@ int qi_fold_check(struct qi_fold *f, struct qi_plan *plan, bool dry_run,
 	if (!ret)
 		ret = qi_node_check_writable(f->above, e);
 	if (!ret)
-		ret = check_layers(f, e);
+		ret = qi_layer_check_removal(f->d, f->above->facts.backing,
+					     f->above, e);
 	if (!ret)
 		ret = make_journal(f, e);
 	if (!ret)
@@ -213,7 +201,7 @@ uint64_t qi_fold_bytes(const struct qi_fold *f)
 
 /* -------------------------------------------------------------- the end */
 
-/* The files are gone: nothing is left to be done. */
+/* The file is gone: nothing is left to be done. */
 static int drop_journal(struct qi_node *n, struct qi_error *e)
 {
 	QI_AUTORECORD struct qi_record *r = NULL;
@@ -227,50 +215,40 @@ static int drop_journal(struct qi_node *n, struct qi_error *e)
 	return qi_node_store(n, r, NULL, 0, e);
 }
 
-/* The lowest first, so that the rest can still be found from the topmost. */
-static int remove_files(struct qi_node **all, size_t count, struct qi_error *e)
+static int remove_file(const struct qi_node *n, struct qi_error *e)
 {
-	int ret = 0;
+	int ret = qi_unlink(n->path, e);
 
-	while (count-- && !ret) {
-		ret = qi_unlink(all[count]->path, e);
-		if (!ret || ret == -ENOENT)
-			ret = qi_sync_folder_of(all[count]->path, e);
-	}
-	return ret;
+	return ret ? ret : qi_sync_folder_of(n->path, e);
+}
+
+static int fold(struct qi_fold *f, struct qi_error *e)
+{
+	int ret;
+
+	if (!f->down)
+		return qi_onto_run(&f->onto, e);
+	ret = qi_merge_run(&f->merge, e);
+	if (!ret)
+		ret = qi_merge_take_over(&f->merge, false, e);
+	return ret ? ret : rest_above(f, false, e);
 }
 
 int qi_fold_run(struct qi_fold *f, struct qi_change *out, struct qi_error *e)
 {
-	unsigned depth = qi_chain_depth(f->above);
-	QI_AUTOFREE struct qi_node **gone = calloc(depth, sizeof(*gone));
-	size_t count = 0;
+	const struct qi_node *gone = f->above->facts.backing;
 	struct qi_error late;
-	int ret;
+	int ret = fold(f, e);
 
-	if (!gone)
-		return qi_no_memory(e);
-	for (struct qi_node *n = f->above->facts.backing; n && n != f->base;
-	     n = n->facts.backing)
-		gone[count++] = n;
-	if (f->down) {
-		ret = qi_merge_run(&f->merge, e);
-		if (!ret)
-			ret = qi_merge_take_over(&f->merge, false, e);
-		if (!ret)
-			ret = rest_above(f, false, e);
-	} else {
-		ret = qi_onto_run(&f->onto, e);
-	}
 	if (ret)
 		return ret;
-	ret = remove_files(gone, count, &late);
+	ret = remove_file(gone, &late);
 	if (!ret)
 		ret = drop_journal(f->above, &late);
 	if (ret)
 		qi_change_problem(out, &late,
-				  "the layers are merged, but not all of their "
-				  "files are removed");
+				  "the layers are merged, but '%s' may be left",
+				  gone->path);
 	return 0;
 }
 
@@ -301,69 +279,44 @@ static bool is_layer(const struct qi_drive *d, const char *path)
 	return n != NULL;
 }
 
-/* A file that goes: the one of the note, or a frozen layer below that. */
-static bool is_left(const struct qi_drive *d, const struct qi_node *n,
-		    const struct qi_uuid *wanted)
-{
-	struct qi_uuid drive = qi_drive_uuid(d), own = qi_node_uuid(n);
-
-	if (wanted)
-		return qi_uuid_equal(&own, wanted);
-	return qi_record_state_of(n) == QI_RECORD_VALID && n->record->frozen &&
-	       qi_uuid_equal(&n->record->drive, &drive);
-}
-
-/* The files that layer x has a note of, topmost first. Free *all. */
+/*
+ * The file that layer x has a note of: 1 and the node, open for writing, when
+ * it is there still and is the one that was meant.
+ */
 static int find_left(struct qi_drive *d, const struct qi_node *x,
-		     struct qi_graph *g, struct qi_node ***all, size_t *count,
+		     struct qi_graph *g, struct qi_node **out,
 		     struct qi_error *e)
 {
 	const struct qi_open how = { .access = QI_ACCESS_WRITE,
 				     .no_backing = true };
-	const struct qi_uuid *wanted = &x->record->journal.uuid;
-	char *path = qi_name_file_beside(x->path, x->record->journal.source);
-	struct qi_node *n;
+	QI_AUTOFREE char *path =
+		qi_name_file_beside(x->path, x->record->journal.source);
+	struct qi_uuid uuid;
 	struct stat st;
+	int ret;
 
-	*all = NULL;
-	*count = 0;
-	while (path && !lstat(path, &st) && !is_layer(d, path)) {
-		void *p = realloc(*all, (*count + 1) * sizeof(n));
-
-		if (p)
-			*all = p;
-		if (!p || qi_graph_add(g, path, &how, &n, NULL) ||
-		    !is_left(d, n, wanted))
-			break;
-		(*all)[(*count)++] = n;
-		wanted = NULL;
-		free(path);
-		path = n->backing_name ?
-			       qi_name_file_beside(n->path, n->backing_name) :
-			       NULL;
-	}
-	free(path);
-	return qi_graph_lock(g, 0, e);
+	if (!path || lstat(path, &st) || is_layer(d, path) ||
+	    qi_graph_add(g, path, &how, out, NULL))
+		return 0;
+	uuid = qi_node_uuid(*out);
+	if (!qi_uuid_equal(&uuid, &x->record->journal.uuid))
+		return 0;
+	ret = qi_graph_lock(g, 0, e);
+	return ret ? ret : 1;
 }
 
-/* 0, or whether another image has come to rest on one of them. */
-static int check_left(struct qi_drive *d, struct qi_node **all, size_t count,
-		      struct qi_error *e)
+/* 0, or whether another image has come to rest on it. */
+static int check_left(struct qi_drive *d, struct qi_node *n, struct qi_error *e)
 {
-	int ret = 0;
+	struct qi_files f;
+	int ret = qi_graph_dependents(d->head->graph, n, NULL, &f, e);
 
-	for (size_t i = 0; i < count && !ret; i++) {
-		struct qi_files f;
-
-		ret = qi_graph_dependents(d->head->graph, all[i],
-					  i ? all[i - 1] : NULL, &f, e);
-		if (!ret && f.count)
-			ret = qi_fail(e, ESTALE,
-				      "cannot remove '%s', which was merged "
-				      "away: '%s' has come to rest on it",
-				      all[i]->path, f.path[0]);
-		qi_files_free(&f);
-	}
+	if (!ret && f.count)
+		ret = qi_fail(e, ESTALE,
+			      "cannot remove '%s', which was merged away: '%s' "
+			      "has come to rest on it",
+			      n->path, f.path[0]);
+	qi_files_free(&f);
 	return ret;
 }
 
@@ -371,25 +324,23 @@ static int finish_one(struct qi_drive *d, struct qi_node *x,
 		      struct qi_plan *plan, bool dry_run, struct qi_error *e)
 {
 	struct qi_graph *g;
-	struct qi_node **all;
-	size_t count;
-	int ret;
+	struct qi_node *left;
+	int ret, found;
 
 	if (qi_graph_new(&g))
 		return qi_no_memory(e);
-	ret = find_left(d, x, g, &all, &count, e);
-	if (!ret)
-		ret = check_left(d, all, count, e);
-	for (size_t i = 0; i < count && !ret; i++)
+	found = ret = find_left(d, x, g, &left, e);
+	if (found > 0)
+		ret = check_left(d, left, e);
+	if (found > 0 && !ret)
 		ret = qi_plan_step(plan,
 				   "remove '%s', which an earlier run has "
 				   "merged",
-				   all[i]->path);
-	if (!ret && !dry_run)
-		ret = remove_files(all, count, e);
+				   left->path);
+	if (found > 0 && !ret && !dry_run)
+		ret = remove_file(left, e);
 	if (!ret && !dry_run)
 		ret = drop_journal(x, e);
-	free(all);
 	qi_graph_free(g);
 	return ret;
 }

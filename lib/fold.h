@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fold.h - layers in the middle of a chain that go, and their files with them
+ * fold.h - a layer in the middle of a chain that goes, and its file with it
  *
- * Order of writes, each durable before the next: the layer that stays gets
- * their bitmaps (a superset) and data; the layer above comes to rest on what
- * was below them, which is the switch, and notes in the same header write
- * which files are to go; those go, the lowest first; the note goes.
+ * Order of writes, each durable before the next: the layer that stays gets its
+ * bitmaps (a superset) and data; the layer above comes to rest on what was
+ * below it, which is the switch, and notes in the same header write which file
+ * is to go; that goes; the note goes.
  */
 #ifndef QI_FOLD_H
 #define QI_FOLD_H
@@ -15,9 +15,9 @@
 
 struct qi_fold {
 	struct qi_drive *d;    /* locked; `above` is open for writing */
-	struct qi_node *above; /* a layer of it */
-	struct qi_node *base;  /* a lower one that it will rest on, or NULL */
-	bool down;	       /* base gets their data, else `above` does */
+	struct qi_node *above; /* a layer of it; the one below goes */
+	struct qi_node *base;  /* that it will rest on then, or NULL */
+	bool down;	       /* base gets the data, else `above` does */
 	const char *tag;       /* of the snapshot that goes; "": none */
 	unsigned threads;
 	struct qi_progress progress;
@@ -28,9 +28,13 @@ struct qi_fold {
 	char *name; /* of base, as `above` will record it */
 };
 
-/* Find what stands against it; plan may be NULL. To be cleared. */
+/*
+ * Find what stands against it; plan may be NULL. To be cleared. Layers that
+ * are there still between the one that goes and base will be gone by then.
+ */
 int qi_fold_check(struct qi_fold *f, struct qi_plan *plan, bool dry_run,
 		  struct qi_error *e);
+/* The layer that goes rests on base. */
 int qi_fold_run(struct qi_fold *f, struct qi_change *out, struct qi_error *e);
 /* Guest bytes that were written. */
 uint64_t qi_fold_bytes(const struct qi_fold *f);

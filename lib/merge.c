@@ -194,7 +194,8 @@ static int copy_data(struct qi_merge *m, struct qi_error *e)
 	return ret;
 }
 
-int qi_merge_plan_copy(const struct qi_merge *m, struct qi_plan *plan)
+int qi_merge_plan_copy(const struct qi_merge *m, bool alone,
+		       struct qi_plan *plan)
 {
 	struct qi_node *head = m->drive.head;
 	struct qi_ranges *r;
@@ -203,7 +204,8 @@ int qi_merge_plan_copy(const struct qi_merge *m, struct qi_plan *plan)
 
 	if (!plan)
 		return 0;
-	ret = qi_ranges_above(&r, head, m->base, head->facts.size);
+	ret = qi_ranges_above(&r, head, alone ? head->facts.backing : m->base,
+			      head->facts.size);
 	if (ret)
 		return ret;
 	ret = qi_ranges_sum(r, &bytes, NULL);

@@ -17,8 +17,12 @@ struct qi_merge {
 
 /* May the base be written: by guards of drives, and by its format? */
 int qi_merge_check(struct qi_merge *m, struct qi_error *e);
-/* The step of a plan (may be NULL) that says what is copied. */
-int qi_merge_plan_copy(const struct qi_merge *m, struct qi_plan *plan);
+/*
+ * The step of a plan (may be NULL) that says what is copied. alone: the layers
+ * between will be gone by then.
+ */
+int qi_merge_plan_copy(const struct qi_merge *m, bool alone,
+		       struct qi_plan *plan);
 /*
  * The base grows if it must, what records its changes is marked, then it gets
  * the data. Each step is durable before the next.
