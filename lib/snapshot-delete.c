@@ -67,6 +67,14 @@ static struct qi_fold fold_of(const struct work *w, bool down)
 	};
 }
 
+/* The file that goes, and the head, which stays. */
+static void name_heads(const struct work *w, const struct qi_node *gone,
+		       struct qi_change *out)
+{
+	snprintf(out->old_head, sizeof(out->old_head), "%s", gone->path);
+	snprintf(out->new_head, sizeof(out->new_head), "%s", w->d->head->path);
+}
+
 static int go_up(struct work *w, struct qi_plan *p, bool dry_run,
 		 struct qi_change *out, struct qi_error *e)
 {
@@ -77,7 +85,7 @@ static int go_up(struct work *w, struct qi_plan *p, bool dry_run,
 	if (!ret && !dry_run)
 		ret = qi_fold_run(&w->fold, out, e);
 	out->bytes = qi_fold_bytes(&w->fold);
-	snprintf(out->old_head, sizeof(out->old_head), "%s", w->held->path);
+	name_heads(w, w->held, out);
 	return ret;
 }
 
@@ -96,7 +104,7 @@ static int go_down(struct work *w, struct qi_plan *p, bool dry_run,
 	if (!ret && !dry_run)
 		ret = qi_fold_run(&w->fold, out, e);
 	out->bytes = qi_fold_bytes(&w->fold);
-	snprintf(out->old_head, sizeof(out->old_head), "%s", w->over->path);
+	name_heads(w, w->over, out);
 	return ret;
 }
 
@@ -163,7 +171,6 @@ int qi_snapshot_delete(struct qi_drive *d, const struct qi_snapshot_delete *s,
 	ret = find(&w, e);
 	if (!ret)
 		ret = choose(&w, plan, dry_run, out, e);
-	snprintf(out->new_head, sizeof(out->new_head), "%s", d->head->path);
 	qi_fold_clear(&w.fold);
 	return ret;
 }
