@@ -51,7 +51,8 @@ int qi_overlay_write(const struct qi_overlay *o, struct qi_image *img,
 		return qi_no_memory(e);
 	ret = qi_image_start_as(img, o->path, &c, o->mode, e);
 	if (!ret)
-		qi_file_copy_mode(img->temp.file, o->base->path);
+		qi_file_copy_mode(img->temp.file,
+				  o->like ? o->like : o->base->path);
 	if (!ret)
 		ret = qi_image_finish(img, e);
 	return ret || !o->record ? ret : store_record(o, img->temp.path, e);

@@ -10,7 +10,8 @@ struct qi_overlay {
 	const char *path;
 	enum qi_temp_mode mode; /* what may be at the path */
 	struct qi_node *base;
-	const char *base_path;		/* where it will be found */
+	const char *base_path; /* where it will be found */
+	const char *like;      /* a file whose mode it gets; NULL: the base */
 	const struct qi_record *record; /* NULL: none */
 	const struct qi_bitmap_change *changes;
 	size_t count;

@@ -131,7 +131,8 @@ static int run(struct work *w, struct qi_plan *p, bool dry_run,
 	struct qi_overlay o = { .path = w->head->path,
 				.mode = QI_TEMP_OWNED,
 				.base = w->base,
-				.base_path = w->base->path };
+				.base_path = w->base->path,
+				.like = w->head->path };
 	int ret = check(w, e);
 
 	if (!ret && is_done(w))
