@@ -16,7 +16,7 @@ static struct {
 	unsigned threads;
 	bool compress, dry_run, quiet;
 	int output, progress, wait;
-} opt;
+} opt = { .offset = UINT64_MAX, .length = UINT64_MAX }; /* not given */
 
 static const struct qi_option options[] = {
 	QI_OPT_TEXT("drive", 0, "PATH", &opt.drive, QI_COMPLETE_FILE,
@@ -37,6 +37,11 @@ static const struct qi_option options[] = {
 	QI_OPTION_END,
 };
 
+static bool is_range(void)
+{
+	return opt.offset != UINT64_MAX || opt.length != UINT64_MAX;
+}
+
 static void print_text(const char *drive, const char *base, const char *head,
 		       uint64_t bytes)
 {
@@ -44,7 +49,7 @@ static void print_text(const char *drive, const char *base, const char *head,
 
 	printf("drive '%s': %s pulled up into '%s'", drive,
 	       qi_human_size(human, bytes), head);
-	if (opt.offset || opt.length)
+	if (is_range())
 		putchar('\n');
 	else if (*base)
 		printf(", which rests on '%s'\n", base);
@@ -77,8 +82,6 @@ static int run(int argc, char **argv)
 	QI_AUTO_DRIVE struct qi_drive *d = NULL;
 	QI_AUTO_PLAN struct qi_plan plan = { 0 };
 	struct qi_stream s = { .base = opt.base,
-			       .offset = opt.offset,
-			       .length = opt.length,
 			       .compress = opt.compress,
 			       .threads = opt.threads };
 	struct qi_change_report report = { .drive = opt.drive,
@@ -94,6 +97,12 @@ static int run(int argc, char **argv)
 
 	if (!opt.drive)
 		return qi_usage("stream: --drive is missing");
+	if (!opt.length)
+		return qi_usage("stream: --length 0 is nothing");
+	if (is_range()) {
+		s.offset = opt.offset == UINT64_MAX ? 0 : opt.offset;
+		s.length = opt.length;
+	}
 	ret = stream(g, &s, &d, &plan, &change, &e);
 	return ret < 0 ? qi_report(ret, &e) :
 			 qi_report_change(&report, &change, &plan);
