@@ -56,6 +56,7 @@ static int check(struct qi_drive *d, const struct qi_stream *s,
 	return 0;
 }
 
+/* Bytes are counted for --dry-run alone: they may have to be read. */
 static int make_plan(struct qi_drive *d, struct qi_onto *o, struct qi_plan *p,
 		     bool dry_run, struct qi_error *e)
 {
@@ -69,13 +70,15 @@ static int make_plan(struct qi_drive *d, struct qi_onto *o, struct qi_plan *p,
 				   "merge the bitmaps of the layers that '%s' "
 				   "leaves into its own",
 				   head);
-	if (ret || !dry_run)
-		return ret ? qi_no_memory(e) : 0;
-	ret = qi_onto_count(o, &bytes, e);
-	if (ret)
-		return ret;
-	ret = qi_plan_step(p, "copy %llu bytes into '%s'",
-			   (unsigned long long)bytes, head);
+	if (!ret && dry_run) {
+		ret = qi_onto_count(o, &bytes, e);
+		if (ret)
+			return ret;
+		ret = qi_plan_step(p, "copy data into '%s': %llu bytes", head,
+				   (unsigned long long)bytes);
+	} else if (!ret) {
+		ret = qi_plan_step(p, "copy data into '%s'", head);
+	}
 	if (!ret && !o->len && o->base)
 		ret = qi_plan_step(p, "make '%s' the backing file of '%s'",
 				   o->name, head);
