@@ -194,6 +194,14 @@ const struct qi_record_bitmap *qi_drive_segment(const struct qi_drive *d,
 	return qi_record_find(n->record, name);
 }
 
+bool qi_drive_owns(const struct qi_drive *d, const struct qi_node *n,
+		   const char *name)
+{
+	const struct qi_record_bitmap *b = qi_drive_segment(d, n, name);
+
+	return b && !b->removed;
+}
+
 int qi_drive_head_record(const struct qi_drive *d, struct qi_record **out,
 			 struct qi_error *e)
 {

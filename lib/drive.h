@@ -23,6 +23,9 @@ struct qi_node *qi_drive_recorded(const struct qi_drive *d);
 const struct qi_record_bitmap *qi_drive_segment(const struct qi_drive *d,
 						const struct qi_node *n,
 						const char *name);
+/* The same, but of one that is there: none that was removed. */
+bool qi_drive_owns(const struct qi_drive *d, const struct qi_node *n,
+		   const char *name);
 /* Index in n's directory, or -1. */
 int qi_node_find_bitmap(struct qi_node *n, const char *name);
 /* Is this directory entry what the record promises? Else why not. */
@@ -156,5 +159,76 @@ int qi_node_set_backing(struct qi_node *n, const char *name, const char *format,
 /* Add a step to a plan (may be NULL). */
 int qi_plan_step(struct qi_plan *p, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
+
+/* ---- of one bitmap */
+
+/* In n's directory, or NULL. */
+const struct qi_stored_bitmap *qi_node_stored_bitmap(struct qi_node *n,
+						     const char *name);
+/* What n's record says of a segment of any drive; NULL: it is none. */
+const struct qi_record_bitmap *qi_node_segment(const struct qi_node *n,
+					       const char *name);
+/* -ESTALE when it is one, naming 'qimg bitmap VERB --drive DRIVE OPTIONname'.
+ */
+int qi_node_refuse_segment(struct qi_node *n, const char *name,
+			   const char *verb, const char *option,
+			   struct qi_error *e);
+/* -ENOENT, without a message, when the drive has none. */
+int qi_drive_find_bitmap(struct qi_drive *d, const char *name,
+			 struct qi_drive_bitmap *out, struct qi_error *e);
+/*
+ * -EEXIST when a layer has a node bitmap of that name: a commit may have to
+ * make a segment there.
+ */
+int qi_drive_check_conflicts(struct qi_drive *d, const char *name,
+			     struct qi_error *e);
+/* Does a record below n, of this drive, mention the name? */
+bool qi_drive_knows_below(const struct qi_drive *d, const struct qi_node *n,
+			  const char *name);
+
+const char *qi_bitmap_verb_name(enum qi_bitmap_verb v);
+/* log2 of the granularity of a new bitmap; 0: the default. */
+unsigned qi_bitmap_new_bits(const struct qi_node *n, uint32_t granularity);
+/* Can n hold a bitmap of that name, and a record? */
+int qi_bitmap_check_place(struct qi_node *n, const char *name, bool record,
+			  struct qi_error *e);
+int qi_bitmap_check_edit(struct qi_node *n, const struct qi_bitmap_edit *edit,
+			 bool record, struct qi_error *e);
+
+/* What one header write changes, mostly of a drive's head. */
+struct qi_head_edit {
+	struct qi_drive *drive; /* NULL: not as the head of one */
+	struct qi_node *node;
+	struct qi_record *record; /* NULL: it stays as it is */
+	struct qi_edits edits;	  /* names are the caller's */
+	struct qi_drive_bitmap *all;
+};
+int qi_head_edit_begin(struct qi_head_edit *w, struct qi_drive *d,
+		       struct qi_error *e);
+/* A change of the stored bitmap, until the next one is added. */
+struct qi_bitmap_change *qi_head_edit_add(struct qi_head_edit *w,
+					  const char *name);
+/* A bitmap starts here; *out (may be NULL) can be given bits. */
+int qi_head_edit_start(struct qi_head_edit *w, const char *name, bool paused,
+		       unsigned granularity_bits, struct qi_bitmap_change **out,
+		       struct qi_error *e);
+/* keep_stored: what is in the directory stays, or is changed otherwise. */
+int qi_head_edit_remove(struct qi_head_edit *w, const char *name,
+			bool keep_stored, struct qi_error *e);
+/*
+ * The bitmap goes on, in the state that *now has: the head gets a segment that
+ * says what it contributes, where it has none.
+ */
+int qi_head_edit_keep(struct qi_head_edit *w, const struct qi_drive_bitmap *now,
+		      struct qi_bitmap_change **out, struct qi_error *e);
+/*
+ * Where the head is on another layer than it was made on: one that starts now
+ * need not mind, so the head gets that parent. The drive's other ones must,
+ * and become full, but for the one that ends (may be NULL).
+ */
+int qi_head_edit_adopt(struct qi_head_edit *w, const char *starts,
+		       const char *ends, struct qi_error *e);
+int qi_head_edit_store(struct qi_head_edit *w, struct qi_error *e);
+void qi_head_edit_clear(struct qi_head_edit *w);
 
 #endif
