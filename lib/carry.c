@@ -139,7 +139,7 @@ static int check_place(const struct qi_carry *c, const char *name,
 	int ret = qi_node_can_store(n, e);
 
 	if (ret || qi_node_find_bitmap(n, name) < 0 ||
-	    qi_drive_segment(&c->drive, n, name))
+	    qi_drive_owns(&c->drive, n, name))
 		return ret;
 	return qi_fail(e, EEXIST,
 		       "'%s' has a node bitmap '%s', and the drive bitmap of "

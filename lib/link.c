@@ -75,8 +75,7 @@ const char *qi_node_own_bitmap(struct qi_node *n)
 		return NULL;
 	all = n->format->bitmaps->list(n, &count);
 	for (size_t i = 0; i < count; i++)
-		if (qi_record_state_of(n) != QI_RECORD_VALID ||
-		    !qi_record_find(n->record, all[i].name))
+		if (!qi_node_segment(n, all[i].name))
 			return all[i].name;
 	return NULL;
 }

@@ -121,7 +121,7 @@ static int add_of_layers(void *arg, const struct qi_stored_bitmap *b,
 			 struct qi_ranges **out)
 {
 	struct qi_merge *m = arg;
-	bool segment = qi_drive_segment(&m->drive, m->base, b->name);
+	bool segment = qi_drive_owns(&m->drive, m->base, b->name);
 	int ret;
 
 	if (!b->enabled && !segment)

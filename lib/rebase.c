@@ -165,7 +165,7 @@ static int mark_all(struct work *w)
 		struct qi_bitmap_change *c;
 
 		if (all[i].problem || !all[i].enabled ||
-		    qi_drive_segment(&w->onto.carry.drive, w->n, all[i].name))
+		    qi_drive_owns(&w->onto.carry.drive, w->n, all[i].name))
 			continue;
 		c = qi_edits_add(&w->onto.carry.edits);
 		if (!c || qi_ranges_one(&c->bits, 0, w->n->facts.size))

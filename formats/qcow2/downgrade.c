@@ -44,8 +44,11 @@ static int check_bitmaps(const struct qcow2 *q, struct qi_error *e)
 		return refuse(q, e, all->problem);
 	for (size_t i = 0; i < all->count; i++) {
 		const char *name = all->facts[i].name;
-		bool segment = qi_record_state_of(q->node) == QI_RECORD_VALID &&
-			       qi_record_find(r, name);
+		const struct qi_record_bitmap *b =
+			qi_record_state_of(q->node) == QI_RECORD_VALID ?
+				qi_record_find(r, name) :
+				NULL;
+		bool segment = b && !b->removed;
 
 		return qi_fail(e, ENOTSUP,
 			       "'%s' cannot become version 2 (compat=0.10), "
