@@ -19,20 +19,15 @@ static unsigned bits_of(uint32_t granularity)
 int qi_drive_check_conflicts(struct qi_drive *d, const char *name,
 			     struct qi_error *e)
 {
-	for (struct qi_node *n = d->head; n; n = n->facts.backing) {
+	/* What belongs to another drive is never written for this one. */
+	for (struct qi_node *n = d->head; n && !qi_node_is_of_other(d, n);
+	     n = n->facts.backing) {
 		/* Whose bitmap it is cannot be known: it gets replaced. */
 		if (n == d->head && qi_record_state_of(n) == QI_RECORD_UNKNOWN)
 			continue;
 		if (qi_node_find_bitmap(n, name) < 0 ||
 		    qi_drive_owns(d, n, name))
 			continue;
-		if (qi_node_segment(n, name))
-			return qi_fail(e, EEXIST,
-				       "cannot have bitmap '%s' on drive '%s': "
-				       "its layer '%s' has a part of another "
-				       "drive's bitmap of that name; choose "
-				       "another name",
-				       name, d->path, n->path);
 		return qi_fail(e, EEXIST,
 			       "cannot change bitmap '%s' of drive '%s': its "
 			       "layer '%s' has a node bitmap of that name; "

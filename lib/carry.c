@@ -182,10 +182,8 @@ static int keep_bitmap(struct qi_carry *c, const struct qi_drive_bitmap *bitmap,
 /* Does a layer that stays know the name, so that its removal must be said? */
 static bool is_known_below(const struct qi_carry *c, const char *name)
 {
-	for (struct qi_node *n = c->base; n; n = n->facts.backing)
-		if (qi_drive_segment(&c->drive, n, name))
-			return true;
-	return false;
+	return c->base && (qi_drive_segment(&c->drive, c->base, name) ||
+			   qi_drive_knows_below(&c->drive, c->base, name));
 }
 
 /* The address was removed in layer n, above what else says something of it. */

@@ -147,15 +147,6 @@ bool qi_node_parent_is_right(const struct qi_node *n)
 	       qi_uuid_equal(&below->record->image, &n->record->parent);
 }
 
-static bool is_of_other_drive(const struct qi_drive *d, const struct qi_node *n)
-{
-	struct qi_uuid drive = qi_drive_uuid(d);
-
-	return qi_record_state_of(n) == QI_RECORD_VALID &&
-	       !qi_uuid_is_null(&n->record->drive) &&
-	       !qi_uuid_equal(&n->record->drive, &drive);
-}
-
 /*
  * Note what one layer's entry says. False when it is not part of the record
  * that the topmost entry is part of: the layer was changed behind the drive.
@@ -179,7 +170,7 @@ static int walk(struct qi_dirty *s, struct qi_error *e)
 		const struct qi_record_bitmap *b;
 		struct qi_layer *l;
 
-		if (is_of_other_drive(s->drive, n))
+		if (qi_node_is_of_other(s->drive, n))
 			break;
 		b = qi_drive_segment(s->drive, n, s->name);
 		if (b && b->removed)

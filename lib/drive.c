@@ -115,6 +115,15 @@ struct qi_uuid qi_drive_uuid(const struct qi_drive *d)
 	return n ? n->record->drive : (struct qi_uuid){ { 0 } };
 }
 
+bool qi_node_is_of_other(const struct qi_drive *d, const struct qi_node *n)
+{
+	struct qi_uuid drive = qi_drive_uuid(d);
+
+	return qi_record_state_of(n) == QI_RECORD_VALID &&
+	       !qi_uuid_is_null(&n->record->drive) &&
+	       !qi_uuid_equal(&n->record->drive, &drive);
+}
+
 bool qi_node_is_empty(struct qi_node *n)
 {
 	struct qi_ranges *r;

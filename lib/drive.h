@@ -19,6 +19,8 @@ bool qi_node_is_empty(struct qi_node *n);
 /* The topmost layer whose record names the drive; NULL: none does. */
 struct qi_node *qi_drive_recorded(const struct qi_drive *d);
 
+/* Does n's record name another drive? */
+bool qi_node_is_of_other(const struct qi_drive *d, const struct qi_node *n);
 /* Does n's record say that `name` is a segment of this drive? */
 const struct qi_record_bitmap *qi_drive_segment(const struct qi_drive *d,
 						const struct qi_node *n,

@@ -8,22 +8,13 @@
 
 /* --------------------------------------------------------------- checks */
 
-static bool is_of_other_drive(const struct qi_drive *d, const struct qi_node *n)
-{
-	struct qi_uuid drive = qi_drive_uuid(d);
-
-	return qi_record_state_of(n) == QI_RECORD_VALID &&
-	       !qi_uuid_is_null(&n->record->drive) &&
-	       !qi_uuid_equal(&n->record->drive, &drive);
-}
-
 int qi_layer_check_removal(const struct qi_drive *d, struct qi_node *n,
 			   const struct qi_node *above, struct qi_error *e)
 {
 	QI_AUTOFREE char *link = NULL;
 	int ret;
 
-	if (is_of_other_drive(d, n))
+	if (qi_node_is_of_other(d, n))
 		return qi_fail(e, ESTALE,
 			       "cannot remove '%s': it belongs to another "
 			       "drive",

@@ -38,7 +38,6 @@ int qi_drive_layers(struct qi_drive *d, struct qi_drive_layer **out,
 		    size_t *count, struct qi_error *e)
 {
 	const struct qi_node *above = NULL;
-	struct qi_uuid drive = qi_drive_uuid(d);
 
 	*count = 0;
 	*out = calloc(qi_chain_depth(d->head), sizeof(**out));
@@ -56,8 +55,7 @@ int qi_drive_layers(struct qi_drive *d, struct qi_drive_layer **out,
 			continue;
 		l->is_frozen = r->frozen;
 		l->is_shared = r->shared;
-		l->is_of_other_drive = !qi_uuid_is_null(&r->drive) &&
-				       !qi_uuid_equal(&r->drive, &drive);
+		l->is_of_other_drive = qi_node_is_of_other(d, n);
 	}
 	return 0;
 }

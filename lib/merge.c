@@ -21,16 +21,6 @@ int qi_node_refuse_bitmap(struct qi_node *n, const char *what,
 		       n->path, own, what, n->path, own);
 }
 
-static bool is_other_drives(const struct qi_merge *m)
-{
-	struct qi_uuid drive = qi_drive_uuid(&m->drive);
-
-	return qi_record_state_of(m->base) == QI_RECORD_VALID &&
-	       (m->base->record->shared ||
-		(!qi_uuid_is_null(&m->base->record->drive) &&
-		 !qi_uuid_equal(&m->base->record->drive, &drive)));
-}
-
 /* The layer whose backing file n is. */
 static struct qi_node *layer_above(const struct qi_merge *m,
 				   const struct qi_node *n)
@@ -65,11 +55,18 @@ int qi_merge_check(struct qi_merge *m, struct qi_error *e)
 	struct qi_node *base = m->base;
 	int ret;
 
-	if (is_other_drives(m))
+	if (qi_node_is_of_other(&m->drive, base))
 		return qi_fail(e, ESTALE,
-			       "cannot commit into '%s': it belongs "
-			       "to another drive, or is shared with one",
+			       "cannot commit into '%s': it belongs to another "
+			       "drive; 'qimg stream' makes a drive independent "
+			       "of it",
 			       base->path);
+	if (qi_record_state_of(base) == QI_RECORD_VALID && base->record->shared)
+		return qi_fail(e, ESTALE,
+			       "cannot commit into '%s': clones were made on "
+			       "it; when none is left, 'qimg clone --unshare "
+			       "%s' says so",
+			       base->path, base->path);
 	if (qi_record_state_of(base) == QI_RECORD_UNKNOWN)
 		return qi_fail(e, ESTALE,
 			       "cannot commit into '%s': its record is damaged "
