@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cmd/common/task.h"
 #include "cmd/common/bitmap.h"
 #include "cmd/common/command.h"
 #include "cmd/common/image.h"
@@ -16,10 +17,10 @@
 #include "cmd/common/print.h"
 
 static struct {
-	const char *drive, *node;
+	const char *drive, *node, *into, *image;
 	uint64_t granularity;
-	bool disabled, dry_run, quiet, force_share;
-	int output, wait;
+	bool disabled, allocated, dry_run, quiet, force_share;
+	int output, progress, wait;
 } opt;
 
 #define OPT_DRIVE                                                     \
@@ -47,6 +48,32 @@ static const struct qi_option edit_options[] = {
 	OPT_NODE,
 	QI_OPT_OUTPUT(&opt.output),
 	QI_OPT_DRY_RUN('n', &opt.dry_run),
+	QI_OPT_QUIET(&opt.quiet),
+	QI_OPT_WAIT(&opt.wait),
+	QI_OPTION_END,
+};
+
+static const struct qi_option merge_options[] = {
+	OPT_DRIVE,
+	OPT_NODE,
+	QI_OPT_TEXT("into", 0, "NAME", &opt.into, QI_COMPLETE_BITMAP,
+		    "the bitmap that gets what the others have"),
+	QI_OPT_OUTPUT(&opt.output),
+	QI_OPT_DRY_RUN('n', &opt.dry_run),
+	QI_OPT_QUIET(&opt.quiet),
+	QI_OPT_WAIT(&opt.wait),
+	QI_OPTION_END,
+};
+
+static const struct qi_option populate_options[] = {
+	OPT_DRIVE,
+	OPT_NODE,
+	QI_OPT_FLAG("allocated", 0, &opt.allocated, "add what is allocated"),
+	QI_OPT_TEXT("differs-from", 0, "IMAGE", &opt.image, QI_COMPLETE_FILE,
+		    "add what reads differently from this image"),
+	QI_OPT_OUTPUT(&opt.output),
+	QI_OPT_DRY_RUN('n', &opt.dry_run),
+	QI_OPT_PROGRESS(&opt.progress),
 	QI_OPT_QUIET(&opt.quiet),
 	QI_OPT_WAIT(&opt.wait),
 	QI_OPTION_END,
@@ -99,28 +126,29 @@ static int edit_drive(const struct qi_bitmap_edit *edit, struct qi_plan *plan,
 	return qi_drive_bitmap_edit(d, edit, plan, opt.dry_run, e);
 }
 
-static void edit_json(const struct qi_bitmap_edit *edit,
-		      const struct qi_plan *plan)
+static struct qi_bitmap_task task_of(const char *name)
 {
-	struct qi_json j;
-
-	qi_json_begin(&j);
-	qi_json_member(&j, opt.drive ? "drive" : "node",
-		       qi_json_text(opt.drive ? opt.drive : opt.node));
-	qi_json_member(&j, "bitmap", qi_json_text(edit->name));
-	qi_json_member(&j, "action", json_string(verbs[edit->verb]));
-	qi_json_member(&j, "dry-run", json_boolean(opt.dry_run));
-	qi_json_member(&j, "steps", qi_json_plan(plan));
-	qi_json_end(&j, 0, NULL);
+	return (struct qi_bitmap_task){ .drive = opt.drive,
+					.node = opt.node,
+					.name = name,
+					.dry_run = opt.dry_run,
+					.quiet = opt.quiet,
+					.output = opt.output,
+					.wait = opt.wait,
+					.progress = opt.progress };
 }
 
-static void edit_text(const struct qi_bitmap_edit *edit)
+static int report_edit(const struct qi_bitmap_edit *edit,
+		       const struct qi_plan *plan)
 {
+	const struct qi_bitmap_task t = task_of(edit->name);
 	QI_AUTO_TEXT char *name = qi_safe(edit->name);
 	QI_AUTO_TEXT char *of = qi_safe(opt.drive ? opt.drive : opt.node);
+	QI_AUTO_TEXT char *text = qi_xprintf("%s bitmap '%s' of %s '%s'",
+					     verbs[edit->verb], name,
+					     opt.drive ? "drive" : "node", of);
 
-	printf("%s bitmap '%s' of %s '%s'\n", verbs[edit->verb], name,
-	       opt.drive ? "drive" : "node", of);
+	return qi_bitmap_task_report(&t, plan, verbs[edit->verb], NULL, text);
 }
 
 /* Usage error or 0. */
@@ -151,13 +179,7 @@ static int run_edit(enum qi_bitmap_verb verb, const char *name)
 			  edit_node(&edit, &plan, &e);
 	if (ret < 0)
 		return qi_report(ret, &e);
-	if (opt.output == QI_OUTPUT_JSON)
-		edit_json(&edit, &plan);
-	else if (opt.dry_run)
-		qi_print_plan(&plan);
-	else if (!opt.quiet)
-		edit_text(&edit);
-	return QI_EXIT_OK;
+	return report_edit(&edit, &plan);
 }
 
 static int run_add(int argc, char **argv)
@@ -183,6 +205,29 @@ static int run_enable(int argc, char **argv)
 static int run_disable(int argc, char **argv)
 {
 	return run_edit(QI_BITMAP_DISABLE, argv[0]);
+}
+
+static int run_merge(int argc, char **argv)
+{
+	const struct qi_bitmap_task t = task_of(opt.into);
+
+	if (need_one_target())
+		return QI_EXIT_USAGE;
+	if (!opt.into)
+		return qi_usage("--into is missing");
+	return qi_bitmap_run_merge(&t, argv, (size_t)argc);
+}
+
+static int run_populate(int argc, char **argv)
+{
+	const struct qi_bitmap_task t = task_of(argv[0]);
+
+	if (need_one_target())
+		return QI_EXIT_USAGE;
+	if (opt.allocated == !!opt.image)
+		return qi_usage("give exactly one of --allocated and "
+				"--differs-from");
+	return qi_bitmap_run_populate(&t, opt.image);
 }
 
 /* ------------------------------------------------------------- listing */
@@ -369,6 +414,34 @@ static const struct qi_command enable =
 	EDIT_COMMAND("enable", "record writes from now on", run_enable);
 static const struct qi_command disable =
 	EDIT_COMMAND("disable", "record no writes from now on", run_disable);
+static const struct qi_command merge = {
+	.name = "merge",
+	.summary = "add what other bitmaps have",
+	.synopsis = QI_LINES(TARGET "--into NAME [OPTION]... SOURCE..."),
+	.options = merge_options,
+	.examples = QI_LINES(
+		"qimg bitmap merge --drive vm.qcow2 --into weekly daily",
+		"qimg bitmap merge --node a.qcow2 --into all b.qcow2:audit"),
+	.min_args = 1,
+	.max_args = QI_ARGS_ANY,
+	.complete = QI_COMPLETE_BITMAP,
+	.run = run_merge,
+};
+static const struct qi_command populate = {
+	.name = "populate",
+	.summary = "add what is allocated, or differs from another image",
+	.synopsis = QI_LINES(TARGET "(--allocated | --differs-from IMAGE) "
+				    "[OPTION]... NAME"),
+	.options = populate_options,
+	.examples = QI_LINES(
+		"qimg bitmap populate --node top.qcow2 --allocated audit",
+		"qimg bitmap populate --drive vm.qcow2 --differs-from "
+		"old.qcow2 daily"),
+	.min_args = 1,
+	.max_args = 1,
+	.complete = QI_COMPLETE_BITMAP,
+	.run = run_populate,
+};
 static const struct qi_command list = {
 	.name = "list",
 	.summary = "list the bitmaps of a drive or of image files",
@@ -401,6 +474,6 @@ const struct qi_command qi_command_bitmap = {
 	.synopsis = QI_LINES("SUBCOMMAND [OPTION]... [ARGUMENT]..."),
 	.subcommands =
 		(const struct qi_command *const[]){
-			&add, &clear, &disable, &enable, &list, &remove_command,
-			&show, NULL },
+			&add, &clear, &disable, &enable, &list, &merge,
+			&populate, &remove_command, &show, NULL },
 };

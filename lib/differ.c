@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* differ.c - a stream of what would read differently on another base */
+/* differ.c - a stream of what reads differently in two guest views */
 #include <errno.h>
 
 #include "lib/pair.h"
@@ -7,7 +7,8 @@
 
 struct differ {
 	struct qi_ranges base;
-	struct qi_node *n;
+	struct qi_node *n; /* hides what it has; NULL: nothing is hidden */
+	uint64_t size;
 	struct qi_ranges *where;
 	struct qi_range left; /* of the range that is looked at */
 	uint64_t unit;
@@ -50,13 +51,15 @@ static int find_difference(struct differ *d, uint64_t off, uint64_t len,
 static int look_at_run(struct differ *d, struct qi_range *out,
 		       struct qi_error *e)
 {
-	uint64_t size = d->n->facts.size, len, at = 0;
-	struct qi_extent x;
-	int ret = d->n->format->map(d->n, d->left.off, d->left.len, &x, 1, e);
+	uint64_t len = d->left.len, at = 0;
+	struct qi_extent x = { .off = d->left.off, .len = len };
+	int ret = 0;
 
+	if (d->n)
+		ret = d->n->format->map(d->n, d->left.off, len, &x, 1, e);
 	if (ret < 0)
 		return ret;
-	len = qi_min(x.off + x.len - d->left.off, d->left.len);
+	len = qi_min(x.off + x.len - d->left.off, len);
 	ret = 0;
 	if (!(x.flags & QI_EXT_ALLOCATED))
 		ret = find_difference(d, d->left.off, len, &at, e);
@@ -65,7 +68,7 @@ static int look_at_run(struct differ *d, struct qi_range *out,
 		return ret;
 	}
 	out->off = qi_round_down(at, d->unit);
-	out->len = qi_min(d->unit, size - out->off);
+	out->len = qi_min(d->unit, d->size - out->off);
 	advance(d, qi_min(out->off + out->len - d->left.off, d->left.len));
 	return 1;
 }
@@ -84,8 +87,7 @@ static int differ_next(struct qi_ranges *r, struct qi_range *out,
 		}
 		ret = look_at_run(d, out, e);
 		if (d->progress.fn)
-			d->progress.fn(d->progress.arg, d->left.off,
-				       d->n->facts.size);
+			d->progress.fn(d->progress.arg, d->left.off, d->size);
 	}
 	return ret;
 }
@@ -114,9 +116,10 @@ int qi_ranges_differing(struct qi_ranges **out, struct qi_node *n,
 	d->base =
 		(struct qi_ranges){ .next = differ_next, .free = differ_free };
 	d->n = n;
+	d->size = n ? n->facts.size : a->facts.size;
 	d->unit = unit;
 	d->progress = *progress;
-	ret = qi_ranges_round(&d->where, where, unit, n->facts.size);
+	ret = qi_ranges_round(&d->where, where, unit, d->size);
 	if (!ret)
 		ret = qi_pair_init(&d->pair, a, b);
 	if (ret) {

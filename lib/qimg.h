@@ -540,4 +540,6 @@ void qi_files_free(struct qi_files *f);
 
 #include "qimg-backup.h"
 
+#include "qimg-bitmap.h"
+
 #endif

@@ -60,8 +60,9 @@ int qi_ranges_data(struct qi_ranges **out, struct qi_node *n);
 /* The bits of stored bitmap `which` of n. */
 int qi_ranges_bitmap(struct qi_ranges **out, struct qi_node *n, size_t which);
 /*
- * Units of n, inside `where`, in which something that n leaves to its backing
- * chain reads differently in a and in b (NULL: reads as zero). Takes `where`.
+ * Units, inside `where`, in which something that n leaves to its backing chain
+ * (n NULL: anything of a) reads differently in a and in b (NULL: reads as
+ * zero). Takes `where`.
  */
 int qi_ranges_differing(struct qi_ranges **out, struct qi_node *n,
 			struct qi_node *a, struct qi_node *b, uint64_t unit,
