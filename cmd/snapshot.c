@@ -127,6 +127,7 @@ static int create_snapshot(struct qi_drive *d, const char *tag,
 static int run_create(int argc, char **argv)
 {
 	struct action a = { .tag = argc ? argv[0] : NULL,
+			    .prepare = qi_snapshot_create_prepare,
 			    .run = create_snapshot,
 			    .report = { .old_key = "snapshot",
 					.print = print_created } };
@@ -168,9 +169,10 @@ static void print_deleted(const char *drive, const char *old_head,
 {
 	char human[QI_HUMAN];
 
-	printf("drive '%s': '%s' was merged away, %s copied; the head is "
-	       "'%s'\n",
-	       drive, old_head, qi_human_size(human, bytes), new_head);
+	/* Layers that are plain files may have got another name. */
+	printf("drive '%s': the layers around the snapshot are one now, %s "
+	       "copied; the head is '%s'\n",
+	       drive, qi_human_size(human, bytes), new_head);
 }
 
 static struct qi_snapshot_delete delete_how(const char *tag)
@@ -422,7 +424,9 @@ const struct qi_command qi_command_snapshot = {
 		   "inside an image",
 	.synopsis = QI_LINES("create --drive PATH [--overlay PATH] "
 			     "[OPTION]... [TAG]",
-			     "list | revert | delete ...",
+			     "list --drive PATH [OPTION]...",
+			     "revert --drive PATH [OPTION]... TAG",
+			     "delete --drive PATH [OPTION]... TAG",
 			     "[-l | -a NAME | -c NAME | -d NAME] [OPTION]... "
 			     "IMAGE"),
 	.options = internal_options,

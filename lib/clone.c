@@ -26,10 +26,11 @@ static struct qi_node *find_base(struct qi_drive *d)
 {
 	struct qi_node *head = d->head, *below = head->facts.backing;
 
+	/* Its tag says that a snapshot made the head, and froze that. */
 	return below && qi_node_parent_is_right(head) &&
 			       qi_record_state_of(head) == QI_RECORD_VALID &&
+			       *head->record->tag &&
 			       qi_record_state_of(below) == QI_RECORD_VALID &&
-			       below->record->frozen &&
 			       below->facts.size == head->facts.size &&
 			       qi_node_is_empty(head) ?
 		       below :
@@ -192,6 +193,7 @@ static int run(struct work *w, struct qi_plan *p, bool dry_run,
 {
 	int ret = check(w, e);
 
+	out->is_nothing = w->is_done;
 	if (!ret && w->is_done)
 		ret = qi_plan_step(p, "nothing: the clone is there");
 	if (ret || w->is_done)

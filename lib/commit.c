@@ -419,6 +419,7 @@ int qi_commit_drive(struct qi_drive *d, const struct qi_commit *c,
 		return ret < 0 ? ret : 0;
 	if (c->base || !c->into)
 		return qi_commit_layers(d, c, plan, dry_run, out, e);
+	out->is_nothing = true;
 	return qi_plan_step(plan, "nothing: '%s' is the head", c->into) ?
 		       qi_no_memory(e) :
 		       0;

@@ -137,7 +137,8 @@ bool qi_node_is_empty(struct qi_node *n)
 	return ret == 0;
 }
 
-bool qi_drive_is_unfinished(const struct qi_drive *d, const char *path)
+bool qi_drive_is_unfinished(const struct qi_drive *d, const char *path,
+			    char tag[QI_TAG_MAX + 1])
 {
 	const struct qi_open how = { .no_backing = true };
 	const struct qi_record *ours = d->head->record, *r;
@@ -154,6 +155,8 @@ bool qi_drive_is_unfinished(const struct qi_drive *d, const char *path)
 		yes = qi_uuid_equal(&r->drive, &ours->drive) &&
 		      qi_uuid_equal(&r->parent, &ours->image) &&
 		      qi_node_is_empty(n);
+		if (yes && tag)
+			memcpy(tag, r->tag, sizeof(r->tag));
 	}
 	qi_graph_free(g);
 	return yes;
@@ -181,7 +184,7 @@ int qi_drive_check(struct qi_drive *d, struct qi_error *e)
 		return 0;
 	ret = qi_node_dependents(d->head, NULL, &above, e);
 	for (size_t i = 0; !ret && i < above.count; i++)
-		if (!qi_drive_is_unfinished(d, above.path[i]))
+		if (!qi_drive_is_unfinished(d, above.path[i], NULL))
 			ret = qi_fail(e, ESTALE,
 				      "'%s' is a frozen layer and not the head "
 				      "of a drive: '%s' was made on it",

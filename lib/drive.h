@@ -63,8 +63,10 @@ int qi_drive_check(struct qi_drive *d, struct qi_error *e);
 /*
  * Is the image at path a new head for this drive that a snapshot has written,
  * but that the drive link was not pointed at before the end? It is empty.
+ * tag: NULL, or gets its tag then.
  */
-bool qi_drive_is_unfinished(const struct qi_drive *d, const char *path);
+bool qi_drive_is_unfinished(const struct qi_drive *d, const char *path,
+			    char tag[QI_TAG_MAX + 1]);
 /*
  * A record for d's head to be changed and stored: a copy of what it has, or a
  * new one that continues the drive of the layers below.

@@ -378,10 +378,14 @@ struct qi_snapshot {
 struct qi_change {
 	char old_head[4096]; /* paths after (snapshot), before (commit) */
 	char new_head[4096];
-	uint64_t bytes; /* guest bytes copied */
+	uint64_t bytes;	 /* guest bytes copied */
+	bool is_nothing; /* it was so already; the plan says what */
 	/* "", or what failed after the change was made: done, with a warning */
 	char problem[2100];
 };
+/* What an ended run has left to do is to be written, too; then lock. */
+int qi_snapshot_create_prepare(struct qi_drive *d, const char *tag,
+			       struct qi_error *e);
 /* Put a new head on a drive. The head must be wanted for writing. */
 int qi_snapshot_create(struct qi_drive *d, const struct qi_snapshot *s,
 		       struct qi_plan *plan, bool dry_run,

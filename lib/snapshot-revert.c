@@ -135,7 +135,8 @@ static int run(struct work *w, struct qi_plan *p, bool dry_run,
 				.like = w->head->path };
 	int ret = check(w, e);
 
-	if (!ret && is_done(w))
+	out->is_nothing = !ret && is_done(w);
+	if (out->is_nothing)
 		return qi_plan_step(p, "nothing: the head is fresh") ?
 			       qi_no_memory(e) :
 			       0;

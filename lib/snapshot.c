@@ -2,11 +2,10 @@
 /*
  * snapshot.c - a new head on top of a drive
  *
- * Order of writes: the old head gets a record that says frozen (which counts
- * for nothing while no image rests on it); the overlay is written whole under
- * a hidden name; it gets its name; then the one switch: the drive link is
- * flipped, or the overlay takes the name of a plain file, whose old bytes got
- * a second name before.
+ * Order of writes: the old head gets a record, if it has none; the overlay is
+ * written whole under a hidden name; it gets its name; then the one switch: the
+ * drive link is flipped, or the overlay takes the name of a plain file, whose
+ * old bytes got a second name before; the old head is marked as frozen.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -36,6 +35,66 @@ static void work_clear(struct work *w)
 
 /* ----------------------------------------------------------------- names */
 
+/* The name without its last extension. */
+static int stem_length(const char *name)
+{
+	const char *dot = strrchr(name, '.');
+
+	return (int)(dot && dot != name ? dot - name : (ptrdiff_t)strlen(name));
+}
+
+/* "NAME@TAG.FORMAT", a second name that an ended run gave a plain file. */
+static bool is_second_name(const struct work *w, const char *file)
+{
+	const char *name = qi_path_name(w->d->path);
+	size_t stem = (size_t)stem_length(name), len = strlen(file);
+	size_t end = strlen(w->old->format->name) + 1;
+
+	if (len < stem + 1 + end || strncmp(file, name, stem) ||
+	    file[stem] != '@' || file[len - end] != '.' ||
+	    len - stem - 1 - end >= sizeof(((struct work *)0)->tag))
+		return false;
+	return !strcmp(file + len - end + 1, w->old->format->name);
+}
+
+/* The tag of a plain file that has a second name. */
+static void find_second_name(struct work *w, struct qi_files *all)
+{
+	for (size_t i = 0; i < all->count; i++) {
+		const char *file = qi_path_name(all->path[i]);
+		size_t stem = (size_t)stem_length(qi_path_name(w->d->path));
+		size_t end = strlen(w->old->format->name) + 1;
+
+		if (is_second_name(w, file) &&
+		    qi_node_is_file(w->old, all->path[i]))
+			memcpy(w->tag, file + stem + 1,
+			       strlen(file) - stem - 1 - end);
+	}
+}
+
+/* What a run without a tag has begun is gone on with, by the tag it took. */
+static int find_begun(struct work *w, struct qi_error *e)
+{
+	QI_AUTOFREE char *dir = qi_path_folder(w->old->path);
+	struct qi_files all = { 0 };
+	struct stat st;
+	int ret;
+
+	if (!dir)
+		return qi_no_memory(e);
+	if (!w->d->is_link && (stat(w->old->path, &st) || st.st_nlink < 2))
+		return 0;
+	ret = w->d->is_link ? qi_node_dependents(w->old, NULL, &all, e) :
+			      qi_folder_images(dir, &all, e);
+	if (!ret && !w->d->is_link)
+		find_second_name(w, &all);
+	for (size_t i = 0; w->d->is_link && i < all.count && !ret; i++)
+		if (qi_drive_is_unfinished(w->d, all.path[i], w->tag))
+			break;
+	qi_files_free(&all);
+	return ret;
+}
+
 static int choose_tag(struct work *w, const char *wanted, struct qi_error *e)
 {
 	time_t now = time(NULL);
@@ -43,6 +102,10 @@ static int choose_tag(struct work *w, const char *wanted, struct qi_error *e)
 	size_t n;
 
 	if (!wanted) {
+		int ret = find_begun(w, e);
+
+		if (ret || *w->tag)
+			return ret;
 		gmtime_r(&now, &tm);
 		strftime(w->tag, sizeof(w->tag), "%Y%m%dT%H%M%SZ", &tm);
 		return 0;
@@ -55,14 +118,6 @@ static int choose_tag(struct work *w, const char *wanted, struct qi_error *e)
 			       wanted);
 	memcpy(w->tag, wanted, n);
 	return 0;
-}
-
-/* The name without its last extension. */
-static int stem_length(const char *name)
-{
-	const char *dot = strrchr(name, '.');
-
-	return (int)(dot && dot != name ? dot - name : (ptrdiff_t)strlen(name));
 }
 
 static int choose_paths(struct work *w, const char *overlay, struct qi_error *e)
@@ -108,7 +163,7 @@ static int check_names(struct work *w, struct qi_error *e)
 	/* The second name of the old head, made before a crash. */
 	if (!w->d->is_link && qi_node_is_file(w->old, fresh))
 		return 0;
-	w->replaces = qi_drive_is_unfinished(w->d, fresh);
+	w->replaces = qi_drive_is_unfinished(w->d, fresh, NULL);
 	if (w->replaces)
 		return 0;
 	return qi_fail(e, EEXIST, "'%s' exists already; choose another tag%s",
@@ -155,18 +210,35 @@ static int check(struct work *w, struct qi_error *e)
 
 /* ----------------------------------------------------------------- parts */
 
-/* What the overlay will refer to: an id, a drive, and that it is frozen. */
+/* What the overlay will refer to: an id, and a drive. */
 static int prepare_old(struct work *w, bool dry_run, struct qi_error *e)
 {
+	const struct qi_record *now = w->old->record;
 	int ret;
 
 	if (qi_node_can_store(w->old, NULL))
 		return 0;
 	ret = qi_drive_head_record(w->d, &w->old_record, e);
-	if (ret || dry_run)
+	if (ret || dry_run ||
+	    (qi_record_state_of(w->old) == QI_RECORD_VALID &&
+	     !qi_uuid_is_null(&now->drive)))
 		return ret;
-	w->old_record->frozen = true;
 	return qi_node_store(w->old, w->old_record, NULL, 0, e);
+}
+
+/* A layer below a head; it is not to be taken for one itself. */
+static int freeze(struct qi_node *n, struct qi_error *e)
+{
+	QI_AUTORECORD struct qi_record *r = NULL;
+
+	if (qi_record_state_of(n) != QI_RECORD_VALID || n->record->frozen ||
+	    !n->file->writable)
+		return 0;
+	if (qi_record_copy(&r, n->record))
+		return qi_no_memory(e);
+	r->frozen = true;
+	r->committed = false;
+	return qi_node_store(n, r, NULL, 0, e);
 }
 
 /* The record of the new head and its empty segments. */
@@ -240,18 +312,22 @@ static int publish(struct work *w, struct qi_image *img, struct qi_change *out,
 		ret = 1;
 	if (ret > 0)
 		qi_change_problem(out, e, "%s", done);
-	return ret < 0 ? ret : 0;
+	if (ret < 0)
+		return ret;
+	if (freeze(w->old, e))
+		qi_change_problem(out, e,
+				  "the snapshot is made, but '%s' is not "
+				  "marked as frozen",
+				  w->old_path);
+	return 0;
 }
 
 static int make_plan(struct work *w, struct qi_plan *p)
 {
-	int ret = qi_plan_step(p, "mark '%s' as frozen", w->old->path);
-
-	if (!ret)
-		ret = qi_plan_step(p,
-				   "write the new head '%s' on '%s', with %zu "
-				   "empty segment(s)",
-				   w->new_path, w->old_path, w->bitmap_count);
+	int ret = qi_plan_step(p,
+			       "write the new head '%s' on '%s', with %zu "
+			       "empty segment(s)",
+			       w->new_path, w->old_path, w->bitmap_count);
 
 	if (!ret && w->d->is_link)
 		ret = qi_plan_step(p, "point the drive link '%s' at '%s'",
@@ -259,17 +335,44 @@ static int make_plan(struct work *w, struct qi_plan *p)
 	else if (!ret)
 		ret = qi_plan_step(p, "give '%s' the name '%s'", w->d->path,
 				   w->old_path);
-	return ret;
+	return ret ? ret : qi_plan_step(p, "mark '%s' as frozen", w->old_path);
 }
 
 /*
  * The snapshot is there, and the drive has not changed since: an earlier run
  * was ended after the switch.
  */
-static bool is_done(const struct work *w)
+static bool is_done(struct qi_node *head, const char *tag)
 {
-	return qi_record_state_of(w->old) == QI_RECORD_VALID &&
-	       !strcmp(w->old->record->tag, w->tag) && qi_node_is_empty(w->old);
+	return qi_record_state_of(head) == QI_RECORD_VALID &&
+	       head->facts.backing && !strcmp(head->record->tag, tag) &&
+	       qi_node_is_empty(head);
+}
+
+int qi_snapshot_create_prepare(struct qi_drive *d, const char *tag,
+			       struct qi_error *e)
+{
+	(void)e;
+	if (tag && is_done(d->head, tag) &&
+	    qi_record_state_of(d->head->facts.backing) == QI_RECORD_VALID &&
+	    !d->head->facts.backing->record->frozen)
+		qi_node_want(d->head->facts.backing, QI_ACCESS_WRITE);
+	return 0;
+}
+
+/* What is left of such a run: the mark. */
+static int finish(struct work *w, struct qi_plan *p, bool dry_run,
+		  struct qi_change *out, struct qi_error *e)
+{
+	struct qi_node *below = w->old->facts.backing;
+
+	out->is_nothing = true;
+	snprintf(out->new_head, sizeof(out->new_head), "%s", w->old->path);
+	snprintf(out->old_head, sizeof(out->old_head), "%s", below->path);
+	if (qi_plan_step(p, "nothing: the snapshot is there, and the drive has "
+			    "not changed since"))
+		return qi_no_memory(e);
+	return dry_run ? 0 : freeze(below, e);
 }
 
 static int run(struct work *w, const struct qi_snapshot *s, struct qi_plan *p,
@@ -278,15 +381,8 @@ static int run(struct work *w, const struct qi_snapshot *s, struct qi_plan *p,
 	QI_AUTOIMAGE struct qi_image img = { 0 };
 	int ret = choose_tag(w, s->tag, e);
 
-	if (!ret && is_done(w)) {
-		snprintf(out->new_head, sizeof(out->new_head), "%s",
-			 w->old->path);
-		snprintf(out->old_head, sizeof(out->old_head), "%s",
-			 w->old->facts.backing ? w->old->facts.backing->path :
-						 "");
-		return qi_plan_step(p, "nothing: the snapshot is there, and "
-				       "the drive has not changed since");
-	}
+	if (!ret && is_done(w->old, w->tag))
+		return finish(w, p, dry_run, out, e);
 	if (!ret)
 		ret = choose_paths(w, s->overlay, e);
 	if (!ret)

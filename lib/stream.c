@@ -122,9 +122,14 @@ int qi_stream_drive(struct qi_drive *d, const struct qi_stream *s,
 	snprintf(out->new_head, sizeof(out->new_head), "%s", d->head->path);
 	if (ret)
 		return ret;
-	if (d->head->facts.backing == s->node)
-		return qi_plan_step(plan, "nothing: the head rests on '%s'",
-				    s->node ? s->node->path : "nothing") ?
+	out->is_nothing = d->head->facts.backing == s->node;
+	if (out->is_nothing)
+		return qi_plan_step(plan,
+				    s->node ?
+					    "nothing: the head rests on '%s'" :
+					    "nothing: the head rests on no "
+					    "other layer",
+				    s->node ? s->node->path : "") ?
 			       qi_no_memory(e) :
 			       0;
 	if (s->node) {
