@@ -407,6 +407,7 @@ struct question {
 	int (*ask)(struct question *q, const struct found *x,
 		   struct qi_error *e);
 	const struct qi_node *n, *except;
+	bool by_links; /* only what links out of the folder lead to */
 	struct qi_files *files;
 	char *link;
 	const struct found **known; /* one for each of files */
@@ -469,7 +470,8 @@ static int ask_dependent(struct question *q, const struct found *x,
 	/* It cannot be told: better one too many. */
 	if (x->unclear && strstr(x->unclear, qi_path_name(n->path)))
 		rests = true;
-	if (!rests || (q->except && is_file(x, q->except)) || is_known(q, x))
+	if (!rests || q->by_links != (x->target != NULL) ||
+	    (q->except && is_file(x, q->except)) || is_known(q, x))
 		return 0;
 	if (is_full(q->files->count)) {
 		size_t room = 2 * q->files->count + 1;
@@ -495,6 +497,10 @@ int qi_graph_dependents(struct qi_graph *g, struct qi_node *n,
 
 	*out = (struct qi_files){ 0 };
 	ret = ask(&q, g, e);
+	/* A file that is found by its own name gets that one. */
+	q.by_links = true;
+	if (!ret)
+		ret = ask(&q, g, e);
 	free(q.known);
 	if (ret)
 		qi_files_free(out);
