@@ -14,6 +14,7 @@ static struct {
 	const char *drive, *at, *tag, *unshare;
 	bool dry_run, quiet;
 	int output, wait;
+	struct qi_list scan;
 } opt;
 
 static const struct qi_option options[] = {
@@ -25,6 +26,7 @@ static const struct qi_option options[] = {
 		    "name of the snapshot that the drive gets (the time)"),
 	QI_OPT_TEXT("unshare", 0, "NODE", &opt.unshare, QI_COMPLETE_FILE,
 		    "no clone rests on this layer any more"),
+	QI_OPT_SCAN(&opt.scan),
 	QI_OPT_OUTPUT(&opt.output),
 	QI_OPT_DRY_RUN('n', &opt.dry_run),
 	QI_OPT_QUIET(&opt.quiet),
@@ -56,8 +58,10 @@ static int run_clone(const char *path)
 					   .print = print_text };
 	struct qi_change change = { .bytes = 0 };
 	struct qi_error e = { "" };
-	int ret = qi_drive_add(g, opt.drive, &how, &d, &e);
+	int ret = qi_scan_folders(g, &opt.scan, &e);
 
+	if (ret >= 0)
+		ret = qi_drive_add(g, opt.drive, &how, &d, &e);
 	if (ret >= 0)
 		ret = qi_clone_prepare(d, &c, &e);
 	if (ret >= 0)
@@ -88,8 +92,10 @@ static int run_unshare(void)
 	struct qi_open how = { .access = QI_ACCESS_WRITE, .no_backing = true };
 	struct qi_error e = { "" };
 	struct qi_node *n;
-	int ret = qi_open_image(g, opt.unshare, &how, opt.wait, &n, &e);
+	int ret = qi_scan_folders(g, &opt.scan, &e);
 
+	if (ret >= 0)
+		ret = qi_open_image(g, opt.unshare, &how, opt.wait, &n, &e);
 	if (ret >= 0)
 		ret = qi_node_unshare(n, &plan, opt.dry_run, &e);
 	if (ret < 0)

@@ -19,6 +19,7 @@ static struct {
 	unsigned threads;
 	bool keep, dry_run, quiet;
 	int output, progress, wait;
+	struct qi_list scan;
 } opt;
 
 static const struct qi_option options[] = {
@@ -32,6 +33,7 @@ static const struct qi_option options[] = {
 		    "the layer to write into (the next below); implies -d"),
 	QI_OPT_FLAG("drop", 'd', &opt.keep,
 		    "do not empty the image, it will be dropped"),
+	QI_OPT_SCAN(&opt.scan),
 	QI_OPT_SIZE("rate-limit", 'r', &opt.rate,
 		    "copy at most so many bytes a second"),
 	QI_OPT_THREADS(&opt.threads),
@@ -105,8 +107,10 @@ static int open_drive(struct qi_graph *g, struct qi_drive **d,
 {
 	struct qi_open how = { .format = opt.format,
 			       .access = QI_ACCESS_WRITE };
-	int ret = qi_drive_add(g, opt.drive, &how, d, e);
+	int ret = qi_scan_folders(g, &opt.scan, e);
 
+	if (ret >= 0)
+		ret = qi_drive_add(g, opt.drive, &how, d, e);
 	if (ret >= 0)
 		ret = qi_commit_prepare(*d, c, e);
 	return ret < 0 ? ret : qi_graph_lock(g, opt.wait, e);
@@ -145,8 +149,10 @@ static int commit_image(struct qi_graph *g, struct qi_commit_image *c,
 			const char *path, struct qi_plan *plan, uint64_t *bytes,
 			struct qi_error *e)
 {
-	int ret = qi_commit_open(g, path, c, e);
+	int ret = qi_scan_folders(g, &opt.scan, e);
 
+	if (ret >= 0)
+		ret = qi_commit_open(g, path, c, e);
 	if (ret >= 0)
 		ret = qi_graph_lock(g, opt.wait, e);
 	if (ret < 0)

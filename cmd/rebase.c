@@ -15,6 +15,7 @@ static struct {
 	unsigned threads;
 	bool unsafe, compress, dry_run, quiet;
 	int output, progress, wait;
+	struct qi_list scan;
 } opt;
 
 static const struct qi_option options[] = {
@@ -29,6 +30,7 @@ static const struct qi_option options[] = {
 		    "change only the name of the backing file"),
 	QI_OPT_FLAG("compress", 'c', &opt.compress,
 		    "compress what is copied into the image"),
+	QI_OPT_SCAN(&opt.scan),
 	QI_OPT_THREADS(&opt.threads),
 	QI_OPT_OUTPUT(&opt.output),
 	QI_OPT_DRY_RUN('n', &opt.dry_run),
@@ -66,8 +68,10 @@ static int rebase(struct qi_graph *g, const char *path, struct qi_plan *plan,
 		.compress = opt.compress,
 		.threads = opt.threads,
 	};
-	int ret = qi_rebase_open(g, path, &r, e);
+	int ret = qi_scan_folders(g, &opt.scan, e);
 
+	if (ret >= 0)
+		ret = qi_rebase_open(g, path, &r, e);
 	if (ret >= 0)
 		ret = qi_graph_lock(g, opt.wait, e);
 	if (ret < 0)

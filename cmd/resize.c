@@ -14,6 +14,7 @@ static struct {
 	const char *format, *preallocation;
 	bool shrink, dry_run, quiet;
 	int output, wait;
+	struct qi_list scan;
 } opt = { .preallocation = "off" };
 
 static const struct qi_option options[] = {
@@ -24,6 +25,7 @@ static const struct qi_option options[] = {
 		    "of the new part: off, metadata, falloc or full"),
 	QI_OPT_FLAG("shrink", 0, &opt.shrink,
 		    "delete what is past a smaller size"),
+	QI_OPT_SCAN(&opt.scan),
 	QI_OPT_OUTPUT(&opt.output),
 	QI_OPT_DRY_RUN('n', &opt.dry_run),
 	QI_OPT_QUIET(&opt.quiet),
@@ -85,6 +87,8 @@ static int run(int argc, char **argv)
 		return ret;
 	ret = qi_preallocation_parse(opt.preallocation, &resize.preallocation,
 				     &e);
+	if (ret >= 0)
+		ret = qi_scan_folders(g, &opt.scan, &e);
 	/* A link leads to the head of a drive, wherever that is. */
 	if (ret >= 0)
 		ret = qi_open_drive(g, argv[0], &how, opt.wait, &d, &e);

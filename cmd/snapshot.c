@@ -18,6 +18,7 @@ static struct {
 	unsigned threads;
 	bool dry_run, quiet, force_share;
 	int output, progress, wait;
+	struct qi_list scan;
 } opt;
 
 #define OPT_DRIVE                                                     \
@@ -28,6 +29,7 @@ static const struct qi_option create_options[] = {
 	OPT_DRIVE,
 	QI_OPT_TEXT("overlay", 0, "PATH", &opt.overlay, QI_COMPLETE_FILE,
 		    "name of the new head, where the drive is a link"),
+	QI_OPT_SCAN(&opt.scan),
 	QI_OPT_OUTPUT(&opt.output),
 	QI_OPT_DRY_RUN('n', &opt.dry_run),
 	QI_OPT_QUIET(&opt.quiet),
@@ -44,6 +46,7 @@ static const struct qi_option list_options[] = {
 
 static const struct qi_option revert_options[] = {
 	OPT_DRIVE,
+	QI_OPT_SCAN(&opt.scan),
 	QI_OPT_OUTPUT(&opt.output),
 	QI_OPT_DRY_RUN('n', &opt.dry_run),
 	QI_OPT_QUIET(&opt.quiet),
@@ -53,6 +56,7 @@ static const struct qi_option revert_options[] = {
 
 static const struct qi_option delete_options[] = {
 	OPT_DRIVE,
+	QI_OPT_SCAN(&opt.scan),
 	QI_OPT_THREADS(&opt.threads),
 	QI_OPT_OUTPUT(&opt.output),
 	QI_OPT_DRY_RUN('n', &opt.dry_run),
@@ -76,8 +80,10 @@ static int open_drive(struct qi_graph *g, const struct action *a,
 		      struct qi_drive **d, struct qi_error *e)
 {
 	struct qi_open how = { .access = QI_ACCESS_WRITE };
-	int ret = qi_drive_add(g, opt.drive, &how, d, e);
+	int ret = qi_scan_folders(g, &opt.scan, e);
 
+	if (ret >= 0)
+		ret = qi_drive_add(g, opt.drive, &how, d, e);
 	if (ret >= 0 && a->prepare)
 		ret = a->prepare(*d, a->tag, e);
 	return ret < 0 ? ret : qi_graph_lock(g, opt.wait, e);

@@ -53,6 +53,18 @@ struct qi_graph *qi_new_graph(void)
 	return g;
 }
 
+int qi_scan_folders(struct qi_graph *g, const struct qi_list *folders,
+		    struct qi_error *e)
+{
+	for (size_t i = 0; i < folders->count; i++) {
+		int ret = qi_graph_scan(g, folders->item[i], e);
+
+		if (ret < 0)
+			return ret;
+	}
+	return 0;
+}
+
 int qi_open_image(struct qi_graph *g, const char *name,
 		  const struct qi_open *how, int wait, struct qi_node **out,
 		  struct qi_error *e)

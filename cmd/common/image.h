@@ -21,6 +21,10 @@ void qi_auto_plan(struct qi_plan *p);
 /* A new graph whose warnings go to stderr. */
 struct qi_graph *qi_new_graph(void);
 
+/* --scan: further folders in which overlays are looked for. */
+int qi_scan_folders(struct qi_graph *g, const struct qi_list *folders,
+		    struct qi_error *e);
+
 /* Add one image to g and lock all of g; wait as for --wait. */
 int qi_open_image(struct qi_graph *g, const char *name,
 		  const struct qi_open *how, int wait, struct qi_node **out,

@@ -112,6 +112,9 @@ extern const char *const qi_output_choices[];
 		.help = "wait for images in use (for ever without a number)", \
 		.type = QI_OPTION_WAIT, .value = value_                       \
 	}
+#define QI_OPT_SCAN(value_)                                          \
+	QI_OPT_LIST("scan", 0, "FOLDER", value_, QI_COMPLETE_FOLDER, \
+		    "look for overlays in this folder, too")
 #define QI_OPT_PROGRESS(value_)                                             \
 	{                                                                   \
 		.name = "progress", .letter = 'p', .arg = "plain|json",     \
