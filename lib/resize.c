@@ -162,22 +162,6 @@ static int check(struct qi_node *n, const struct qi_resize *r,
 	return n->format->resize->check(n, r->size, e);
 }
 
-/* They read zeroes where this disk was. */
-static int warn_dependents(struct qi_node *n, struct qi_error *e)
-{
-	struct qi_files above;
-	int ret = qi_node_dependents(n, NULL, &above, e);
-
-	if (!ret && above.count)
-		qi_warn(n->graph,
-			"'%s' is the backing file of '%s'%s, which will read "
-			"zeroes past its new end",
-			n->path, above.path[0],
-			above.count > 1 ? " and of others" : "");
-	qi_files_free(&above);
-	return ret;
-}
-
 /* Entries of the drive's bitmaps that the record lacks; 1: it has changed. */
 static int add_entries(struct qi_drive *d, struct qi_record *r, uint64_t size,
 		       struct qi_error *e)
@@ -235,7 +219,7 @@ int qi_resize_image(struct qi_node *n, const struct qi_resize *r,
 	int ret = check(n, r, e);
 
 	if (!ret && r->size < old)
-		ret = warn_dependents(n, e);
+		ret = qi_node_check_dependents(n, NULL, "shrink", e);
 	if (!ret &&
 	    qi_plan_step(plan, "resize '%s' from %llu to %llu bytes", n->path,
 			 (unsigned long long)old, (unsigned long long)r->size))

@@ -372,11 +372,23 @@ dirty() {
   dirty --drive disk.qcow2 daily | jq -e 'last | .[0] + .[1] == 8388608'
 }
 
-@test "a base of others: a warning" {
+@test "a base of others does not shrink, and may grow" {
   mkdisk cluster_size=64k 8M
+  mkdir far
   qemu-img create -q -f qcow2 -b disk.qcow2 -F qcow2 top.qcow2
-  expect_code 0 qimg resize --shrink disk.qcow2 1M
-  [[ $stderr == *warning*top.qcow2* ]]
+  qemu-img create -q -f qcow2 -b "$PWD/disk.qcow2" -F qcow2 far/o.qcow2
+  refuses 1 resize --shrink disk.qcow2 1M \
+    : "cannot shrink 'disk.qcow2'" "backing file" "corrupted: 'top.qcow2'"
+  refuses 1 resize -n --shrink disk.qcow2 1M : "'top.qcow2'"
+  refuses 1 resize --shrink --scan far disk.qcow2 1M \
+    : "'top.qcow2' and 'far/o.qcow2'"
+  rm top.qcow2
+  refuses 1 resize --shrink --scan far disk.qcow2 1M : "'far/o.qcow2'"
+  refuses 1 resize --shrink --scan gone disk.qcow2 1M : "'gone'"
+  expect_code 0 qimg resize --scan far disk.qcow2 9M
+  [ -z "$stderr" ]
+  resized 9M
+  qimg resize -q --shrink disk.qcow2 1M
   resized 1M
 }
 
