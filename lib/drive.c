@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "lib/drive.h"
+#include "lib/name.h"
 
 #define MAX_LINKS 40
 
@@ -35,6 +36,19 @@ static int follow(const struct qi_drive *d, char **path, struct qi_error *e)
 	return 1;
 }
 
+/* Not file:PATH, or json:{...}: there are no links in such names. */
+static bool is_plain_path(const char *path)
+{
+	struct qi_name name;
+	bool yes;
+
+	if (qi_name_parse(&name, path, NULL))
+		return false;
+	yes = !strcmp(name.path, path);
+	qi_name_clear(&name);
+	return yes;
+}
+
 /* Backing names are relative to where the head really is. */
 static int find_head(struct qi_drive *d, struct qi_error *e)
 {
@@ -43,6 +57,8 @@ static int find_head(struct qi_drive *d, struct qi_error *e)
 	d->head_path = strdup(d->path);
 	if (!d->head_path)
 		return qi_no_memory(e);
+	if (!is_plain_path(d->path))
+		return 0;
 	for (int i = 0; i < MAX_LINKS; i++) {
 		ret = follow(d, &d->head_path, e);
 		if (ret <= 0)

@@ -28,6 +28,21 @@ static const char *wanted_name(const struct qi_rebase *r)
 	return r->backing_name && *r->backing_name ? r->backing_name : NULL;
 }
 
+/* Backing names are relative to where a link leads. */
+static int add_image(struct qi_graph *g, const char *path,
+		     const struct qi_open *how, struct qi_node **out,
+		     struct qi_error *e)
+{
+	struct qi_drive *d;
+	int ret = qi_drive_add(g, path, how, &d, e);
+
+	if (ret)
+		return ret;
+	*out = d->head;
+	qi_drive_free(d);
+	return 0;
+}
+
 int qi_rebase_open(struct qi_graph *g, const char *path, struct qi_rebase *r,
 		   struct qi_error *e)
 {
@@ -44,7 +59,7 @@ int qi_rebase_open(struct qi_graph *g, const char *path, struct qi_rebase *r,
 	if (r->backing_format && !qi_format_find(r->backing_format))
 		return qi_fail(e, EINVAL, "unknown backing format '%s'",
 			       r->backing_format);
-	ret = qi_graph_add(g, path, &top, &r->node, e);
+	ret = add_image(g, path, &top, &r->node, e);
 	if (ret || r->unsafe || !name)
 		return ret;
 	where = qi_name_beside(r->node->path, name);
@@ -189,6 +204,28 @@ static int forget_parent(struct work *w, struct qi_error *e)
 	return 0;
 }
 
+/* The images above read other data, of which no bitmap of theirs can know. */
+static void warn_dependents(const struct work *w)
+{
+	struct qi_files above;
+	struct qi_error e;
+	char list[600];
+
+	if (qi_node_dependents(w->n, NULL, &above, &e)) {
+		qi_warn(w->n->graph,
+			"what rests on '%s' cannot be warned of: %s",
+			w->n->path, e.text);
+		return;
+	}
+	qi_files_text(&above, list, sizeof(list));
+	if (above.count)
+		qi_warn(w->n->graph,
+			"images that rest on '%s' may read differently now, "
+			"and their bitmaps do not know of it: %s",
+			w->n->path, list);
+	qi_files_free(&above);
+}
+
 static int run_unsafe(struct work *w, struct qi_plan *p, bool dry_run,
 		      struct qi_error *e)
 {
@@ -201,6 +238,8 @@ static int run_unsafe(struct work *w, struct qi_plan *p, bool dry_run,
 				"'%s' may read differently now, so all is dirty "
 				"in its bitmaps",
 				w->n->path);
+		if (!ret)
+			warn_dependents(w);
 	}
 	if (!ret)
 		ret = qi_node_set_backing(w->n, w->onto.name, w->onto.format,

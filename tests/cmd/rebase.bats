@@ -292,6 +292,55 @@ random_chain() {
   oracle_check top.qcow2
 }
 
+@test "unsafe: what rests on the image is warned of" {
+  mkchain
+  mkdir far
+  cp base.qcow2 new.qcow2
+  qemu-img create -q -f qcow2 -b "$PWD/mid.qcow2" -F qcow2 far/o.qcow2
+  # The same base, and none that knows better.
+  expect_code 0 qimg rebase -n -u -b base.qcow2 mid.qcow2
+  [ -z "$stderr" ]
+  # Safe mode changes nothing for them.
+  expect_code 0 qimg rebase -n -b new.qcow2 mid.qcow2
+  [ -z "$stderr" ]
+  expect_code 0 qimg rebase -n -u -b new.qcow2 mid.qcow2
+  [[ $stderr == "qimg: warning: images that rest on 'mid.qcow2' may read"*\
+"bitmaps"*": 'top.qcow2'" ]]
+  expect_code 0 qimg rebase -u --scan far -b new.qcow2 mid.qcow2
+  [[ $stderr == *": 'top.qcow2' and 'far/o.qcow2'" ]]
+  [ "$(backing mid.qcow2)" = new.qcow2 ]
+  # Nothing rests on this one.
+  expect_code 0 qimg rebase -u -b new.qcow2 top.qcow2
+  [ -z "$stderr" ]
+}
+
+@test "a link in another folder: names are relative to the image" {
+  local mode
+  mkchain
+  cp base.qcow2 new.qcow2
+  mkdir links
+  ln -s ../top.qcow2 links/vm
+  qemu-img convert -O raw top.qcow2 want.raw
+  qimg rebase -b new.qcow2 -F qcow2 links/vm
+  [ "$(backing top.qcow2)" = new.qcow2 ]
+  oracle_equal top.qcow2 want.raw
+  for mode in "" -u; do
+    # shellcheck disable=SC2086 # it may be no word
+    qimg rebase $mode -b base.qcow2 links/vm
+    [ "$(backing top.qcow2)" = base.qcow2 ]
+    oracle_equal top.qcow2 want.raw
+    qimg rebase -u -b new.qcow2 top.qcow2
+  done
+  [ -L links/vm ]
+  # Names of other kinds have no links in them.
+  qimg rebase -u -b base.qcow2 file:top.qcow2
+  [ "$(backing top.qcow2)" = base.qcow2 ]
+  qimg resize -q \
+    'json:{"driver": "qcow2", "file.filename": "top.qcow2"}' 3M
+  ln -s gone dangling
+  refuses 1 rebase -u -b base.qcow2 dangling : "'gone'"
+}
+
 @test "--dry-run says how much, and changes nothing" {
   local before
   mkdrive
