@@ -20,7 +20,7 @@ static struct {
 	struct qi_list drives;
 	const char *bitmap, *to;
 	unsigned threads;
-	bool dry_run, quiet, force_share;
+	bool strict, dry_run, quiet, force_share;
 	int output, progress, wait;
 } opt;
 
@@ -34,6 +34,7 @@ static const struct qi_option options[] = {
 		    "drive bitmap that records the changes"),
 	QI_OPT_TEXT("to", 0, "REPO", &opt.to, QI_COMPLETE_FOLDER,
 		    "the repository, a folder"),
+	QI_OPT_STRICT(&opt.strict),
 	QI_OPT_FLAG("compress", 'c', &opt.compress, "compress the data"),
 	QI_OPT_THREADS(&opt.threads),
 	QI_OPT_OUTPUT(&opt.output),
@@ -84,6 +85,7 @@ static int open_drives(struct qi_graph *g, struct qi_drive **drive,
 		/* The bitmap is cleared in the end. */
 		.access = opt.bitmap ? QI_ACCESS_WRITE : QI_ACCESS_READ,
 		.force_share = opt.force_share,
+		.strict = opt.strict,
 	};
 
 	for (size_t i = 0; i < opt.drives.count; i++) {
@@ -132,6 +134,8 @@ static int plan_first(struct qi_drive **drive, struct qi_plan *plan,
 		struct qi_dirty *dirty = NULL;
 		int ret = qi_chain_check_readable(qi_drive_head(drive[i]), e);
 
+		if (ret >= 0)
+			ret = qi_drive_check_strict(drive[i], e);
 		if (ret >= 0 && opt.bitmap)
 			ret = qi_dirty_new(drive[i], opt.bitmap, &dirty, e);
 		qi_dirty_free(dirty);

@@ -19,7 +19,7 @@
 static struct {
 	const char *drive, *node, *into, *image;
 	uint64_t granularity;
-	bool disabled, allocated, dry_run, quiet, force_share;
+	bool disabled, allocated, strict, dry_run, quiet, force_share;
 	int output, progress, wait;
 } opt;
 
@@ -33,6 +33,7 @@ static struct {
 static const struct qi_option add_options[] = {
 	OPT_DRIVE,
 	OPT_NODE,
+	QI_OPT_STRICT(&opt.strict),
 	QI_OPT_SIZE("granularity", 'g', &opt.granularity,
 		    "bytes a bit stands for, a power of two"),
 	QI_OPT_FLAG("disabled", 0, &opt.disabled, "do not record writes yet"),
@@ -46,6 +47,7 @@ static const struct qi_option add_options[] = {
 static const struct qi_option edit_options[] = {
 	OPT_DRIVE,
 	OPT_NODE,
+	QI_OPT_STRICT(&opt.strict),
 	QI_OPT_OUTPUT(&opt.output),
 	QI_OPT_DRY_RUN('n', &opt.dry_run),
 	QI_OPT_QUIET(&opt.quiet),
@@ -82,6 +84,7 @@ static const struct qi_option populate_options[] = {
 static const struct qi_option read_options[] = {
 	OPT_DRIVE,
 	OPT_NODE,
+	QI_OPT_STRICT(&opt.strict),
 	QI_OPT_OUTPUT(&opt.output),
 	QI_OPT_FORCE_SHARE(&opt.force_share),
 	QI_OPT_WAIT(&opt.wait),
@@ -118,7 +121,8 @@ static int edit_drive(const struct qi_bitmap_edit *edit, struct qi_plan *plan,
 {
 	QI_AUTO_GRAPH struct qi_graph *g = qi_new_graph();
 	QI_AUTO_DRIVE struct qi_drive *d = NULL;
-	struct qi_open how = { .access = QI_ACCESS_WRITE };
+	struct qi_open how = { .access = QI_ACCESS_WRITE,
+			       .strict = opt.strict };
 	int ret = qi_open_drive(g, opt.drive, &how, opt.wait, &d, e);
 
 	if (ret < 0)
@@ -156,6 +160,8 @@ static int need_one_target(void)
 {
 	if (!opt.drive == !opt.node)
 		return qi_usage("give exactly one of --drive and --node");
+	if (opt.strict && !opt.drive)
+		return qi_usage("--strict is for --drive");
 	return 0;
 }
 
@@ -322,11 +328,14 @@ static int list_drive(struct listing *l, struct qi_error *e)
 	struct qi_open how = {
 		.access = QI_ACCESS_NONE,
 		.force_share = opt.force_share,
+		.strict = opt.strict,
 	};
 	struct qi_drive_bitmap *all = NULL;
 	size_t count = 0;
 	int ret = qi_drive_add(g, opt.drive, &how, &d, e);
 
+	if (ret >= 0)
+		ret = qi_drive_check_strict(d, e);
 	if (ret >= 0)
 		ret = qi_drive_bitmaps(d, &all, &count, e);
 	for (size_t i = 0; ret >= 0 && i < count; i++) {
@@ -351,6 +360,8 @@ static int run_list(int argc, char **argv)
 	if (!!opt.drive + !!opt.node + !!argc != 1)
 		return qi_usage("give exactly one of --drive, --node and "
 				"paths");
+	if (opt.strict && !opt.drive)
+		return qi_usage("--strict is for --drive");
 	list_begin(&l);
 	if (opt.drive)
 		ret = list_drive(&l, &e);
@@ -372,7 +383,8 @@ static int run_show(int argc, char **argv)
 		.name = argv[0],
 		.json = opt.output == QI_OUTPUT_JSON,
 		.how = { .access = QI_ACCESS_READ,
-			 .force_share = opt.force_share },
+			 .force_share = opt.force_share,
+			 .strict = opt.strict },
 		.wait = opt.wait,
 	};
 

@@ -12,7 +12,7 @@
 
 static struct {
 	const char *drive, *at, *tag, *unshare;
-	bool dry_run, quiet;
+	bool strict, dry_run, quiet;
 	int output, wait;
 	struct qi_list scan;
 } opt;
@@ -27,6 +27,7 @@ static const struct qi_option options[] = {
 	QI_OPT_TEXT("unshare", 0, "NODE", &opt.unshare, QI_COMPLETE_FILE,
 		    "no clone rests on this layer any more"),
 	QI_OPT_SCAN(&opt.scan),
+	QI_OPT_STRICT(&opt.strict),
 	QI_OPT_OUTPUT(&opt.output),
 	QI_OPT_DRY_RUN('n', &opt.dry_run),
 	QI_OPT_QUIET(&opt.quiet),
@@ -45,7 +46,7 @@ static int run_clone(const char *path)
 	QI_AUTO_GRAPH struct qi_graph *g = qi_new_graph();
 	QI_AUTO_DRIVE struct qi_drive *d = NULL;
 	QI_AUTO_PLAN struct qi_plan plan = { 0 };
-	struct qi_open how = { .access = QI_ACCESS_READ };
+	struct qi_open how = { .access = QI_ACCESS_READ, .strict = opt.strict };
 	const struct qi_clone c = { .path = path,
 				    .at = opt.at,
 				    .tag = opt.tag };
@@ -114,7 +115,7 @@ static int run(int argc, char **argv)
 	if (!opt.drive == !opt.unshare)
 		return qi_usage("clone: give --drive and a new path, or "
 				"--unshare");
-	if (opt.unshare && (argc || opt.at || opt.tag))
+	if (opt.unshare && (argc || opt.at || opt.tag || opt.strict))
 		return qi_usage("clone: --unshare stands alone");
 	if (opt.unshare)
 		return run_unshare();

@@ -17,7 +17,7 @@ static struct {
 	const char *drive, *into, *format, *base;
 	uint64_t rate;
 	unsigned threads;
-	bool keep, dry_run, quiet;
+	bool keep, strict, dry_run, quiet;
 	int output, progress, wait;
 	struct qi_list scan;
 } opt;
@@ -34,6 +34,7 @@ static const struct qi_option options[] = {
 	QI_OPT_FLAG("drop", 'd', &opt.keep,
 		    "do not empty the image, it will be dropped"),
 	QI_OPT_SCAN(&opt.scan),
+	QI_OPT_STRICT(&opt.strict),
 	QI_OPT_SIZE("rate-limit", 'r', &opt.rate,
 		    "copy at most so many bytes a second"),
 	QI_OPT_THREADS(&opt.threads),
@@ -106,7 +107,8 @@ static int open_drive(struct qi_graph *g, struct qi_drive **d,
 		      struct qi_commit *c, struct qi_error *e)
 {
 	struct qi_open how = { .format = opt.format,
-			       .access = QI_ACCESS_WRITE };
+			       .access = QI_ACCESS_WRITE,
+			       .strict = opt.strict };
 	int ret = qi_scan_folders(g, &opt.scan, e);
 
 	if (ret >= 0)
@@ -208,6 +210,8 @@ static int run(int argc, char **argv)
 	if (!opt.drive && opt.into)
 		return qi_usage("commit: --into is for a drive; -b names the "
 				"layer that an image is written into");
+	if (opt.strict && !opt.drive)
+		return qi_usage("commit: --strict is for --drive");
 	if (!opt.drive)
 		return run_image(argv[0]);
 	if (opt.base || opt.keep)

@@ -16,7 +16,7 @@
 static struct {
 	const char *drive, *overlay;
 	unsigned threads;
-	bool dry_run, quiet, force_share;
+	bool strict, dry_run, quiet, force_share;
 	int output, progress, wait;
 	struct qi_list scan;
 } opt;
@@ -30,6 +30,7 @@ static const struct qi_option create_options[] = {
 	QI_OPT_TEXT("overlay", 0, "PATH", &opt.overlay, QI_COMPLETE_FILE,
 		    "name of the new head, where the drive is a link"),
 	QI_OPT_SCAN(&opt.scan),
+	QI_OPT_STRICT(&opt.strict),
 	QI_OPT_OUTPUT(&opt.output),
 	QI_OPT_DRY_RUN('n', &opt.dry_run),
 	QI_OPT_QUIET(&opt.quiet),
@@ -46,6 +47,7 @@ static const struct qi_option list_options[] = {
 
 static const struct qi_option revert_options[] = {
 	OPT_DRIVE,
+	QI_OPT_STRICT(&opt.strict),
 	QI_OPT_SCAN(&opt.scan),
 	QI_OPT_OUTPUT(&opt.output),
 	QI_OPT_DRY_RUN('n', &opt.dry_run),
@@ -56,6 +58,7 @@ static const struct qi_option revert_options[] = {
 
 static const struct qi_option delete_options[] = {
 	OPT_DRIVE,
+	QI_OPT_STRICT(&opt.strict),
 	QI_OPT_SCAN(&opt.scan),
 	QI_OPT_THREADS(&opt.threads),
 	QI_OPT_OUTPUT(&opt.output),
@@ -79,7 +82,8 @@ struct action {
 static int open_drive(struct qi_graph *g, const struct action *a,
 		      struct qi_drive **d, struct qi_error *e)
 {
-	struct qi_open how = { .access = QI_ACCESS_WRITE };
+	struct qi_open how = { .access = QI_ACCESS_WRITE,
+			       .strict = opt.strict };
 	int ret = qi_scan_folders(g, &opt.scan, e);
 
 	if (ret >= 0)

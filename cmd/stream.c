@@ -14,7 +14,7 @@ static struct {
 	const char *drive, *base;
 	uint64_t offset, length;
 	unsigned threads;
-	bool compress, dry_run, quiet;
+	bool compress, strict, dry_run, quiet;
 	int output, progress, wait;
 } opt = { .offset = UINT64_MAX, .length = UINT64_MAX }; /* not given */
 
@@ -29,6 +29,7 @@ static const struct qi_option options[] = {
 		    "bytes of the range (to the end)"),
 	QI_OPT_FLAG("compress", 'c', &opt.compress, "compress what is copied"),
 	QI_OPT_THREADS(&opt.threads),
+	QI_OPT_STRICT(&opt.strict),
 	QI_OPT_OUTPUT(&opt.output),
 	QI_OPT_DRY_RUN('n', &opt.dry_run),
 	QI_OPT_PROGRESS(&opt.progress),
@@ -61,7 +62,8 @@ static int stream(struct qi_graph *g, struct qi_stream *s, struct qi_drive **d,
 		  struct qi_plan *plan, struct qi_change *change,
 		  struct qi_error *e)
 {
-	struct qi_open how = { .access = QI_ACCESS_WRITE };
+	struct qi_open how = { .access = QI_ACCESS_WRITE,
+			       .strict = opt.strict };
 	int ret = qi_drive_add(g, opt.drive, &how, d, e);
 
 	if (ret >= 0)

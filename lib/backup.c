@@ -212,8 +212,9 @@ static int plan_source(struct work *w, struct source *s, struct qi_error *e)
 
 	if (!ret)
 		ret = qi_chain_check_readable(s->drive->head, e);
-	if (!ret && w->b->bitmap)
-		ret = look_at_bitmap(w, s, e);
+	if (!ret)
+		ret = w->b->bitmap ? look_at_bitmap(w, s, e) :
+				     qi_drive_check_strict(s->drive, e);
 	if (ret || w->b->type == QI_BACKUP_FULL)
 		return ret;
 	if (!s->dirty)

@@ -78,6 +78,7 @@ int qi_drive_add(struct qi_graph *g, const char *path,
 
 	if (!d)
 		return qi_no_memory(e);
+	d->strict = how->strict;
 	d->path = strdup(path);
 	ret = d->path ? find_head(d, e) : qi_no_memory(e);
 	if (!ret)
@@ -178,6 +179,54 @@ bool qi_drive_is_unfinished(const struct qi_drive *d, const char *path,
 	return yes;
 }
 
+/*
+ * How many layers from the head on matter to the drive's bitmaps: down to where
+ * the first of them starts; without any, to the topmost that has a record.
+ */
+static int count_layers(struct qi_drive *d, size_t *out, struct qi_error *e)
+{
+	const struct qi_node *recorded = qi_drive_recorded(d);
+	struct qi_drive_bitmap *all;
+	struct qi_dirty *dirty;
+	size_t count, layers;
+	int ret = qi_drive_bitmaps(d, &all, &count, e);
+
+	*out = 0;
+	for (const struct qi_node *n = d->head; recorded && n != recorded;
+	     n = n->facts.backing)
+		*out += 1;
+	for (size_t i = 0; i < count && !ret; i++) {
+		ret = qi_dirty_new(d, all[i].name, &dirty, e);
+		if (ret)
+			break;
+		qi_dirty_layers(dirty, &layers);
+		*out = qi_max(*out, layers - 1);
+		qi_dirty_free(dirty);
+	}
+	free(all);
+	return ret;
+}
+
+int qi_drive_check_strict(struct qi_drive *d, struct qi_error *e)
+{
+	const struct qi_node *n = d->head;
+	size_t layers = 0;
+	int ret = d->strict ? count_layers(d, &layers, e) : 0;
+
+	for (size_t i = 0; i < layers && !ret; i++, n = n->facts.backing)
+		if (qi_record_state_of(n) == QI_RECORD_NONE ||
+		    (qi_record_state_of(n) == QI_RECORD_VALID &&
+		     qi_uuid_is_null(&n->record->drive)))
+			ret = qi_fail(e, ESTALE,
+				      "'%s', a layer of drive '%s', was made "
+				      "by another tool; the same command "
+				      "without --strict takes it as one that "
+				      "continues the drive, with all that it "
+				      "has allocated as dirty",
+				      n->path, d->path);
+	return ret;
+}
+
 int qi_drive_check(struct qi_drive *d, struct qi_error *e)
 {
 	const struct qi_record *r = d->head->record;
@@ -190,6 +239,9 @@ int qi_drive_check(struct qi_drive *d, struct qi_error *e)
 			       "drive '%s' got another head while it was being "
 			       "opened; try again",
 			       d->path);
+	ret = qi_drive_check_strict(d, e);
+	if (ret)
+		return ret;
 	if (qi_record_state_of(d->head) == QI_RECORD_NONE &&
 	    qi_drive_recorded(d))
 		qi_warn(d->head->graph,

@@ -10,6 +10,7 @@
 struct qi_drive {
 	char *path;
 	bool is_link;
+	bool strict;	 /* no layers made by other tools */
 	char *head_path; /* where the links end; malloc'd */
 	struct qi_node *head;
 };

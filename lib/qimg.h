@@ -67,6 +67,7 @@ struct qi_open {
 	enum qi_access access; /* of the named node; backing nodes: READ */
 	bool force_share;      /* no refusal because of a writer; read only */
 	bool no_backing;       /* this node alone */
+	bool strict;	       /* of a drive: see qi_drive_check_strict() */
 	bool to_check;	       /* damage that a check finds is no obstacle */
 };
 
@@ -231,6 +232,12 @@ void qi_drive_free(struct qi_drive *d);
 const char *qi_drive_path(const struct qi_drive *d);
 bool qi_drive_is_link(const struct qi_drive *d);
 struct qi_node *qi_drive_head(const struct qi_drive *d);
+/*
+ * -ESTALE when the drive was added as `strict` and a layer above the start of
+ * its bitmaps has no record of it: another tool made it. To be asked once all
+ * is locked; what changes a drive, or backs it up, asks by itself.
+ */
+int qi_drive_check_strict(struct qi_drive *d, struct qi_error *e);
 /* The drive's identity; null when no layer has a record of one. */
 struct qi_uuid qi_drive_uuid(const struct qi_drive *d);
 

@@ -80,7 +80,9 @@ int qi_open_drive(struct qi_graph *g, const char *path,
 {
 	int ret = qi_drive_add(g, path, how, out, e);
 
-	return ret < 0 ? ret : qi_graph_lock(g, wait, e);
+	if (ret >= 0)
+		ret = qi_graph_lock(g, wait, e);
+	return ret < 0 ? ret : qi_drive_check_strict(*out, e);
 }
 
 /* Whether name starts with a protocol, as in "nbd:" or "json:". */

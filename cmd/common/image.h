@@ -29,7 +29,7 @@ int qi_scan_folders(struct qi_graph *g, const struct qi_list *folders,
 int qi_open_image(struct qi_graph *g, const char *name,
 		  const struct qi_open *how, int wait, struct qi_node **out,
 		  struct qi_error *e);
-/* The same for a drive. */
+/* The same for a drive; --strict is seen to. */
 int qi_open_drive(struct qi_graph *g, const char *path,
 		  const struct qi_open *how, int wait, struct qi_drive **out,
 		  struct qi_error *e);

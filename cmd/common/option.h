@@ -115,6 +115,9 @@ extern const char *const qi_output_choices[];
 #define QI_OPT_SCAN(value_)                                          \
 	QI_OPT_LIST("scan", 0, "FOLDER", value_, QI_COMPLETE_FOLDER, \
 		    "look for overlays in this folder, too")
+#define QI_OPT_STRICT(value_)            \
+	QI_OPT_FLAG("strict", 0, value_, \
+		    "refuse a drive with layers made by other tools")
 #define QI_OPT_PROGRESS(value_)                                             \
 	{                                                                   \
 		.name = "progress", .letter = 'p', .arg = "plain|json",     \
