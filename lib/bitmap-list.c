@@ -58,6 +58,7 @@ int qi_node_bitmaps(struct qi_node *n, struct qi_bitmap_facts **out,
 		f->enabled = all[i].enabled;
 		f->in_use = all[i].in_use;
 		f->unreadable = all[i].problem && !all[i].in_use;
+		f->problem = all[i].problem;
 		f->granularity = 1u << all[i].granularity_bits % 32;
 		take_segment(f, n);
 	}

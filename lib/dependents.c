@@ -125,7 +125,17 @@ static int cannot_read(const char *dir, struct qi_error *e)
 		       strerror(errno));
 }
 
-int qi_folder_images(const char *dir, struct qi_files *out, struct qi_error *e)
+/* Is it a symbolic link that leads nowhere? */
+static bool is_broken_link(const char *path)
+{
+	struct stat st;
+
+	return !lstat(path, &st) && S_ISLNK(st.st_mode) && stat(path, &st) &&
+	       (errno == ENOENT || errno == ENOTDIR || errno == ELOOP);
+}
+
+static int list_folder(const char *dir, bool (*is_wanted)(const char *path),
+		       struct qi_files *out, struct qi_error *e)
 {
 	DIR *d = opendir(dir);
 	struct dirent *entry;
@@ -143,7 +153,7 @@ int qi_folder_images(const char *dir, struct qi_files *out, struct qi_error *e)
 		path = qi_path_join(dir, entry->d_name);
 		if (!path)
 			ret = qi_no_memory(e);
-		else if (is_image(path))
+		else if (is_wanted(path))
 			ret = add_file(out, path, e);
 	}
 	closedir(d);
@@ -152,6 +162,17 @@ int qi_folder_images(const char *dir, struct qi_files *out, struct qi_error *e)
 	else if (out->count)
 		qsort(out->path, out->count, sizeof(char *), by_name);
 	return ret;
+}
+
+int qi_folder_images(const char *dir, struct qi_files *out, struct qi_error *e)
+{
+	return list_folder(dir, is_image, out, e);
+}
+
+int qi_folder_broken_links(const char *dir, struct qi_files *out,
+			   struct qi_error *e)
+{
+	return list_folder(dir, is_broken_link, out, e);
 }
 
 /* ------------------------------------------------------ reading a folder */

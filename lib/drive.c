@@ -20,6 +20,12 @@ static int follow(const struct qi_drive *d, char **path, struct qi_error *e)
 
 	if (n < 0 && errno == EINVAL)
 		return 0;
+	if (n < 0 && (errno == ENOENT || errno == ENOTDIR) &&
+	    strcmp(*path, d->path))
+		return qi_fail(e, errno,
+			       "drive '%s' is a link to '%s', which is not "
+			       "there; 'ln -sfn IMAGE %s' mends it",
+			       d->path, *path, d->path);
 	if (n < 0 && strcmp(*path, d->path))
 		return qi_fail(e, errno, "cannot open drive '%s': '%s': %s",
 			       d->path, *path, strerror(errno));

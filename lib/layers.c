@@ -59,3 +59,31 @@ int qi_drive_layers(struct qi_drive *d, struct qi_drive_layer **out,
 	}
 	return 0;
 }
+
+static const char *const unfinished[] = {
+	[QI_JOURNAL_NONE] = NULL,
+	[QI_JOURNAL_MOVE] = "bitmap move",
+	[QI_JOURNAL_DROP] = "snapshot delete or commit",
+};
+
+int qi_node_record(struct qi_node *n, struct qi_record_facts *out)
+{
+	const struct qi_record *r = n->record;
+
+	*out = (struct qi_record_facts){ .tag = "", .parent_is_right = true };
+	if (!r)
+		return 0;
+	*out = (struct qi_record_facts){
+		.state = r->state,
+		.image = r->image,
+		.parent = r->parent,
+		.drive = r->drive,
+		.frozen = r->frozen,
+		.shared = r->shared,
+		.committed = r->committed,
+		.tag = r->tag,
+		.parent_is_right = qi_node_parent_is_right(n),
+		.unfinished = unfinished[r->journal.kind],
+	};
+	return 0;
+}

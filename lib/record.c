@@ -433,16 +433,3 @@ struct qi_uuid qi_node_uuid(const struct qi_node *n)
 		       n->record->image :
 		       (struct qi_uuid){ { 0 } };
 }
-
-int qi_node_record(struct qi_node *n, struct qi_record_facts *out)
-{
-	const struct qi_record *r = n->record;
-
-	*out = (struct qi_record_facts){ .tag = "" };
-	if (!r)
-		return 0;
-	*out = (struct qi_record_facts){ r->state, r->image,  r->parent,
-					 r->drive, r->frozen, r->shared,
-					 r->tag };
-	return 0;
-}

@@ -29,6 +29,7 @@ expected() {
 644 include/qimg.h
 644 include/qimg-backup.h
 644 include/qimg-bitmap.h
+644 include/qimg-drive.h
 644 include/qimg-image.h
 644 lib/libqimg.a
 644 share/bash-completion/completions/qimg

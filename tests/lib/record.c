@@ -128,6 +128,27 @@ static void test_damage(void)
 	qi_record_free(r);
 }
 
+static void test_facts(void)
+{
+	static const char *const commands[] = { NULL, "bitmap move",
+						"snapshot delete or commit" };
+	struct qi_record_facts f;
+
+	for (enum qi_journal_kind kind = 0; kind <= QI_JOURNAL_DROP; kind++) {
+		struct qi_record *r = sample(0);
+		struct qi_node n = { .record = r };
+		const char *want = commands[kind];
+
+		qi_journal_set(r, kind, &r->drive, "there", "here");
+		ok(!qi_node_record(&n, &f) && f.committed &&
+			   !f.unfinished == !want &&
+			   (!want || !strcmp(f.unfinished, want)),
+		   "what is unfinished is said: %s", want ? want : "nothing");
+		ok(!f.parent_is_right, "without the layer below");
+		qi_record_free(r);
+	}
+}
+
 static void test_too_big(void)
 {
 	struct qi_record *r = sample(0), *back;
@@ -204,6 +225,7 @@ int main(void)
 	test_round_trip(8);
 	test_round_trip(9);
 	test_damage();
+	test_facts();
 	test_too_big();
 	test_changes();
 	test_uuid();
