@@ -238,139 +238,24 @@ static int run_populate(int argc, char **argv)
 
 /* ------------------------------------------------------------- listing */
 
-/* Where a list goes: rows of a table, or elements of a document. */
-struct listing {
-	struct qi_table table;
-	struct qi_json json;
-};
-
-static void list_begin(struct listing *l)
+static int run_list(int argc, char **argv)
 {
-	*l = (struct listing){ .table = { .columns = 4, .right = 1u << 3 } };
-	if (opt.output == QI_OUTPUT_JSON) {
-		qi_json_begin(&l->json);
-		qi_json_list_begin(&l->json, "bitmaps");
-	}
-}
-
-/* Not before there is something to list: a failure prints no empty table. */
-static void list_head(struct listing *l)
-{
-	static const char *const head[] = { "NAME", "ATTACHED TO", "STATE",
-					    "GRANULARITY" };
-	const bool empty = !l->table.count;
-
-	for (unsigned i = 0; empty && i < 4; i++)
-		qi_table_add(&l->table, head[i]);
-}
-
-static void list_row(struct listing *l, const char *name, const char *kind,
-		     const char *path, const char *state, uint32_t granularity)
-{
-	QI_AUTO_TEXT char *where = qi_xprintf("%s %s", kind, path);
-	char human[QI_HUMAN];
-
-	list_head(l);
-	qi_table_add(&l->table, name);
-	qi_table_add(&l->table, where);
-	qi_table_add(&l->table, state);
-	qi_table_add(&l->table, qi_human_size(human, granularity));
-}
-
-static void list_end(struct listing *l, int ret, const struct qi_error *e)
-{
-	if (opt.output == QI_OUTPUT_JSON) {
-		qi_json_end(&l->json, ret, e);
-		return;
-	}
-	if (ret >= 0)
-		list_head(l);
-	qi_table_print(&l->table);
-}
-
-static int list_node(struct listing *l, const char *path, struct qi_error *e)
-{
-	QI_AUTO_GRAPH struct qi_graph *g = qi_new_graph();
-	struct qi_open how = {
-		.access = QI_ACCESS_NONE,
-		.force_share = opt.force_share,
-		.no_backing = true,
-	};
-	struct qi_bitmap_facts *all = NULL;
-	struct qi_node *n;
-	size_t count = 0;
-	int ret = qi_graph_add(g, path, &how, &n, e);
-
-	if (ret < 0)
-		return ret;
-	if (qi_node_bitmaps_problem(n))
-		qi_say_warning("'%s': %s", path, qi_node_bitmaps_problem(n));
-	ret = qi_node_bitmaps(n, &all, &count, e);
-	for (size_t i = 0; ret >= 0 && i < count; i++) {
-		bool drive = all[i].attachment == QI_ON_DRIVE;
-
-		if (opt.output == QI_OUTPUT_JSON)
-			qi_json_element(&l->json,
-					qi_bitmap_json(path, &all[i]));
-		else
-			list_row(l, all[i].name, drive ? "drive, in" : "node",
-				 path, qi_bitmap_state(&all[i]),
-				 all[i].granularity);
-	}
-	free(all);
-	return ret;
-}
-
-static int list_drive(struct listing *l, struct qi_error *e)
-{
-	QI_AUTO_GRAPH struct qi_graph *g = qi_new_graph();
-	QI_AUTO_DRIVE struct qi_drive *d = NULL;
-	struct qi_open how = {
-		.access = QI_ACCESS_NONE,
+	struct qi_bitmap_list list = {
+		.drive = opt.drive,
+		.node = opt.node,
+		.paths = argv,
+		.path_count = argc,
+		.json = opt.output == QI_OUTPUT_JSON,
 		.force_share = opt.force_share,
 		.strict = opt.strict,
 	};
-	struct qi_drive_bitmap *all = NULL;
-	size_t count = 0;
-	int ret = qi_drive_add(g, opt.drive, &how, &d, e);
-
-	if (ret >= 0)
-		ret = qi_drive_check_strict(d, e);
-	if (ret >= 0)
-		ret = qi_drive_bitmaps(d, &all, &count, e);
-	for (size_t i = 0; ret >= 0 && i < count; i++) {
-		if (opt.output == QI_OUTPUT_JSON)
-			qi_json_element(&l->json, qi_drive_bitmap_json(
-							  opt.drive, &all[i]));
-		else
-			list_row(l, all[i].name, "drive", opt.drive,
-				 all[i].paused ? "paused" : "enabled",
-				 all[i].granularity);
-	}
-	free(all);
-	return ret;
-}
-
-static int run_list(int argc, char **argv)
-{
-	struct qi_error e = { "" };
-	struct listing l;
-	int ret = 0;
 
 	if (!!opt.drive + !!opt.node + !!argc != 1)
 		return qi_usage("give exactly one of --drive, --node and "
 				"paths");
 	if (opt.strict && !opt.drive)
 		return qi_usage("--strict is for --drive");
-	list_begin(&l);
-	if (opt.drive)
-		ret = list_drive(&l, &e);
-	else if (opt.node)
-		ret = list_node(&l, opt.node, &e);
-	for (int i = 0; i < argc && ret >= 0; i++)
-		ret = list_node(&l, argv[i], &e);
-	list_end(&l, ret, &e);
-	return ret < 0 ? qi_report(ret, &e) : QI_EXIT_OK;
+	return qi_bitmap_list(&list);
 }
 
 /* ------------------------------------------------------------- showing */

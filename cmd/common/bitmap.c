@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * bitmap.c - bitmaps for people and as JSON
+ * bitmap.c - one bitmap for people and as JSON
  */
 #include "cmd/common/bitmap.h"
 
@@ -13,6 +13,7 @@
 
 #include "cmd/common/image.h"
 #include "cmd/common/json.h"
+#include "cmd/common/measure.h"
 #include "cmd/common/print.h"
 
 #define BAR_CELLS 64
@@ -30,34 +31,6 @@ struct view {
 	uint64_t bytes, extents;
 	struct qi_json json;
 };
-
-json_t *qi_bitmap_json(const char *path, const struct qi_bitmap_facts *b)
-{
-	bool drive = b->attachment == QI_ON_DRIVE;
-	json_t *o = json_pack("{s:o, s:s, s:o, s:s, s:b, s:o}", "name",
-			      qi_json_text(b->name), "attachment",
-			      drive ? "drive" : "node", "node",
-			      qi_json_text(path), "state", qi_bitmap_state(b),
-			      "enabled", b->enabled, "granularity",
-			      qi_json_uint(b->granularity));
-
-	if (drive) {
-		json_object_set_new(o, "anchor", json_boolean(b->anchor));
-		json_object_set_new(o, "checkpoint",
-				    qi_json_uuid(&b->checkpoint));
-	}
-	return o;
-}
-
-json_t *qi_drive_bitmap_json(const char *path, const struct qi_drive_bitmap *b)
-{
-	return json_pack("{s:o, s:s, s:o, s:s, s:o, s:o}", "name",
-			 qi_json_text(b->name), "attachment", "drive", "drive",
-			 qi_json_text(path), "state",
-			 b->paused ? "paused" : "enabled", "granularity",
-			 qi_json_uint(b->granularity), "checkpoint",
-			 qi_json_uuid(&b->checkpoint));
-}
 
 /* Bytes of the disk that one character of the bar stands for. */
 static uint64_t cell_size(const struct view *v)
@@ -81,23 +54,11 @@ static void text_begin(const struct view *v)
 		printf("checkpoint: %s\n", qi_human_uuid(uuid, &v->checkpoint));
 }
 
-static enum qi_colour status_colour(enum qi_layer_status status)
-{
-	switch (status) {
-	case QI_LAYER_EXACT:
-		return QI_GREEN;
-	case QI_LAYER_FULL:
-		return QI_RED;
-	default:
-		return QI_YELLOW;
-	}
-}
-
 static void text_layer(const struct qi_layer *l)
 {
 	QI_AUTO_TEXT char *path = qi_safe(qi_node_facts(l->node)->path);
 
-	printf("    %s: %s%s%s%s", path, qi_colour(status_colour(l->status)),
+	printf("    %s: %s%s%s%s", path, qi_colour(qi_status_colour(l->status)),
 	       qi_layer_status_name(l->status), qi_colour(QI_PLAIN),
 	       l->anchor ? ", anchor" : "");
 	if (l->reason[0])

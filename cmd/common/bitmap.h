@@ -5,14 +5,17 @@
 #ifndef QIMG_CMD_BITMAP_H
 #define QIMG_CMD_BITMAP_H
 
-#include <jansson.h>
-
 #include "lib/qimg.h"
 
-/* A bitmap in the directory of the image at path. */
-json_t *qi_bitmap_json(const char *path, const struct qi_bitmap_facts *b);
-/* A bitmap of the drive at path. */
-json_t *qi_drive_bitmap_json(const char *path, const struct qi_drive_bitmap *b);
+/* `qimg bitmap list`: one of drive, node and paths is given. */
+struct qi_bitmap_list {
+	const char *drive, *node;
+	char **paths;
+	int path_count;
+	bool json, force_share, strict;
+};
+/* Returns the exit code. */
+int qi_bitmap_list(const struct qi_bitmap_list *l);
 
 /* `qimg bitmap show`: one of drive and node is a path, the other is NULL. */
 struct qi_bitmap_show {

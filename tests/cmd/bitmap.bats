@@ -188,24 +188,63 @@ theirs() {
   qimg bitmap add -q --node vm.qcow2 --disabled -g 1M audit
   qimg create -q -f qcow2 b.qcow2 1M
   qemu-img bitmap --add b.qcow2 $'evil\e[31m'
+  write vm.qcow2 'write -P 1 0 100k'
   expect_code 0 "$QIMG" bitmap list vm.qcow2 b.qcow2
   [ "$output" = "\
-NAME          ATTACHED TO         STATE     GRANULARITY
-daily         drive, in vm.qcow2  enabled        64 KiB
-audit         node vm.qcow2       disabled        1 MiB
-evil\\x1b[31m  node b.qcow2        enabled        64 KiB" ]
+NAME          ATTACHED TO         STATE     GRANULARITY    DIRTY
+daily         drive, in vm.qcow2  enabled        64 KiB  128 KiB
+audit         node vm.qcow2       disabled        1 MiB      0 B
+evil\\x1b[31m  node b.qcow2        enabled        64 KiB      0 B" ]
   expect_code 0 "$QIMG" bitmap list --drive vm.qcow2
-  says "daily  drive vm.qcow2  enabled"
+  [ "$output" = "\
+NAME   ATTACHED TO     STATE    GRANULARITY    DIRTY  STATUS
+daily  drive vm.qcow2  enabled       64 KiB  128 KiB  exact" ]
   [[ $output != *audit* ]]
   qimg bitmap disable -q --drive vm.qcow2 daily
   expect_code 0 "$QIMG" bitmap list --drive vm.qcow2 --output json
   json '.bitmaps | length == 1 and (.[0] | .name == "daily" and
     .attachment == "drive" and .drive == "vm.qcow2" and .state == "paused" and
-    .granularity == 65536 and (.checkpoint | length == 36))'
+    .granularity == 65536 and (.checkpoint | length == 36) and
+    .["dirty-bytes"] == 131072 and .status == "paused" and .gap)'
   expect_code 0 "$QIMG" bitmap list --node vm.qcow2 --output json
   json '.bitmaps | map([.name, .attachment, .node, .enabled]) ==
     [["daily", "drive", "vm.qcow2", false], ["audit", "node", "vm.qcow2", false]]'
+  json '.bitmaps | map(.["dirty-bytes"]) == [131072, 0]'
   json '.bitmaps[0].anchor and (.bitmaps[0].checkpoint | length == 36)'
+}
+
+@test "list: how well it is known what is dirty" {
+  ln -s vm.qcow2 vm
+  qimg bitmap add -q --drive vm daily
+  qimg bitmap add -q --node vm.qcow2 audit
+  qimg bitmap disable -q --drive vm daily
+  qimg bitmap enable -q --drive vm daily
+  expect_code 0 "$QIMG" bitmap list --drive vm
+  says "0 B  exact, with a gap"
+  expect_code 0 "$QIMG" bitmap list --drive vm --output json
+  json '.bitmaps[0] | .status == "exact" and .gap and
+    (.reason | contains("paused"))'
+  qimg bitmap clear -q --drive vm daily
+  qemu-img create -q -f qcow2 -b vm.qcow2 -F qcow2 foreign.qcow2
+  write foreign.qcow2 'write -P 2 192k 64k'
+  ln -sfn foreign.qcow2 vm
+  expect_code 0 "$QIMG" bitmap list --drive vm
+  says "64 KiB  estimated"
+  expect_code 0 "$QIMG" bitmap list --drive vm --output json
+  json '.bitmaps[0] | .["dirty-bytes"] == 65536 and (.gap | not) and
+    (.reason | contains("foreign.qcow2"))'
+  hold_image vm.qcow2
+  crash_holder
+  expect_code 0 "$QIMG" bitmap list vm.qcow2
+  says "in use       64 KiB      -"
+  expect_code 0 "$QIMG" bitmap list --output json vm.qcow2
+  json '.bitmaps | map([.["dirty-bytes"], .state]) |
+    . == [[null, "in use"], [null, "in use"]]'
+  expect_code 0 "$QIMG" bitmap list --drive vm
+  says "2 MiB  full"
+  expect_code 0 "$QIMG" bitmap list --drive vm --output json
+  json '.bitmaps[0] | .status == "full" and .["dirty-bytes"] == 2097152 and
+    (.reason | contains("vm.qcow2"))'
 }
 
 @test "list: of what is not there" {
