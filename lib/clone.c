@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "lib/overlay.h"
 
@@ -94,6 +95,35 @@ static bool is_the_clone(const struct work *w, const char *path)
 	return yes;
 }
 
+/* Will the file fit where it is wanted, besides those of the snapshot? */
+static int check_place(const struct work *w, struct qi_error *e)
+{
+	const char *path = w->how->path, *name = qi_path_name(path);
+	const struct qi_snapshot s = { .tag = w->how->tag };
+	QI_AUTOFREE char *dir = qi_path_folder(path);
+	struct qi_change c;
+	int ret;
+
+	if (!dir)
+		return qi_no_memory(e);
+	if (!*name)
+		return qi_fail(e, EINVAL, "'%s' is no name of a file", path);
+	if (access(dir, W_OK | X_OK))
+		return qi_fail(e, errno, "cannot create '%s': %s", path,
+			       strerror(errno));
+	if (!w->snapshots)
+		return 0;
+	ret = qi_snapshot_create(w->d, &s, NULL, true, &c, e);
+	if (ret || !qi_same_folder(path, w->base->path) ||
+	    (strcmp(name, qi_path_name(c.old_head)) &&
+	     strcmp(name, qi_path_name(c.new_head))))
+		return ret;
+	return qi_fail(e, EEXIST,
+		       "'%s' is a name that the snapshot needs; choose another "
+		       "one, or another --tag",
+		       path);
+}
+
 static int check(struct work *w, struct qi_error *e)
 {
 	const char *path = w->how->path;
@@ -111,7 +141,7 @@ static int check(struct work *w, struct qi_error *e)
 			       "a later version",
 			       w->base->path);
 	if (lstat(path, &st))
-		return 0;
+		return check_place(w, e);
 	w->is_done = is_the_clone(w, path);
 	if (w->is_done)
 		return 0;
