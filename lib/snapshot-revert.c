@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "lib/merge.h"
+#include "lib/fold.h"
 #include "lib/overlay.h"
 
 struct work {
@@ -26,6 +26,7 @@ int qi_snapshot_revert_prepare(struct qi_drive *d, const char *tag,
 	struct qi_node *above;
 	int ret = qi_drive_need_tag(d, tag, &above, e);
 
+	qi_fold_want_unfinished(d);
 	qi_node_want(d->head, QI_ACCESS_WRITE);
 	return ret;
 }
@@ -162,7 +163,10 @@ int qi_snapshot_revert(struct qi_drive *d, const char *tag,
 	int ret = qi_drive_need_tag(d, tag, &above, e);
 
 	*out = (struct qi_change){ .bytes = 0 };
-	if (ret)
+	/* A note of files to be removed would go with the head. */
+	if (!ret)
+		ret = qi_fold_finish(d, NULL, plan, dry_run, out, e);
+	if (ret < 0)
 		return ret;
 	w.base = above->facts.backing;
 	snprintf(out->old_head, sizeof(out->old_head), "%s", w.base->path);

@@ -184,6 +184,17 @@ load layers
   qimg snapshot revert -q --drive d t2
 }
 
+@test "revert: what an ended run of another command has left goes first" {
+  mklayers link
+  QIMG_FAULT=unlink:1:kill run "$QIMG" snapshot delete -q --drive d t1
+  [ -e two.qcow2 ]
+  qimg snapshot revert -q --drive d t2
+  [ ! -e two.qcow2 ]
+  qimg commit -q --drive d
+  have one.qcow2
+  sound t2.raw
+}
+
 @test "revert: the head keeps its mode" {
   mklayers link
   chmod 600 three.qcow2
@@ -201,4 +212,35 @@ load layers
     complains 'No space left'
     [ "$before" = "$(state)" ]
   done
+}
+
+# ------------------------------------------------------------ the promise
+
+@test "a bitmap on a drive survives all that; one on a node is there alone" {
+  local f
+  mklayers link
+  qimg bitmap add -q --node one.qcow2 mine
+  qimg bitmap add -q --drive d mydrive
+  write d 'write -P 7 512k 64k'
+  layer t3 four.qcow2 'write -P 8 768k 64k'
+  is_dirty 'exact 512+64 768+64' mydrive
+  qimg commit -q --drive d
+  is_dirty 'exact 512+64 768+64' mydrive
+  is_dirty 'exact 64+64 512+64 768+64 1024+64 2048+64 3072+64'
+  qimg snapshot revert -q --drive d t2
+  sound t2.raw
+  # What it was before 512K and 768K were written; 2M is as before t2.
+  is_dirty 'exact 512+64 768+64 2048+64' mydrive
+  qimg snapshot delete -q --drive d t2
+  is_dirty 'exact 512+64 768+64 2048+64' mydrive
+  qimg commit -q --drive d
+  have one.qcow2
+  sound t2.raw
+  is_dirty 'exact 512+64 768+64 2048+64' mydrive
+  run_qimg bitmap list --node one.qcow2 --output json
+  json '[.bitmaps[] | select(.name == "mine")] | length == 1'
+  for f in ./*.qcow2; do
+    [ "$f" = ./one.qcow2 ] || refuses 1 bitmap show --node "$f" mine
+  done
+  refuses 1 bitmap show --drive d mine
 }
