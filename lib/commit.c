@@ -188,6 +188,12 @@ static int fold_between(struct work *w, struct qi_change *out,
 			ret = qi_fold_run(&f, out, e);
 		w->bytes += qi_fold_bytes(&f);
 		qi_fold_clear(&f);
+		/* The note of it may be in the head, which is to go. */
+		if (!ret && *out->problem)
+			ret = qi_fail(e, EIO,
+				      "%s; the same command again goes on "
+				      "from there",
+				      out->problem);
 	}
 	return ret;
 }

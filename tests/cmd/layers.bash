@@ -2,6 +2,10 @@
 # helpers and common by the tests of commands that make layers one.
 # shellcheck shell=bash
 
+# Where a test may keep a copy of its folder.
+# shellcheck disable=SC2034 # tests use it
+copy=$BATS_TEST_TMPDIR.copy
+
 # mklayers link|plain: drive d of three layers, with snapshots t1 and t2, and a
 # bitmap since the lowest; N.raw is the content at tN, want.raw the present one.
 mklayers() {

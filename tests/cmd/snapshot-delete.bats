@@ -218,15 +218,15 @@ load layers
   ln -sfn four.qcow2 d
   layer t3 five.qcow2 'write -P 7 512k 64k'
   qemu-img convert -O raw d want.raw
-  cp -a . ../copy
+  cp -a . "$copy"
   for tag in t1 t2 t3; do
     rm -rf ./*
-    cp -a ../copy/. .
+    cp -a "$copy/." .
     qimg snapshot delete -q --drive d $tag
     sound
     [[ $(dirty) == *' 64+64 256+64 512+64 1024+64 2048+64 3072+64' ]]
   done
-  rm -rf ./* ../copy
+  rm -rf ./* "$copy"
   mklayers link
   qemu-img create -q -f qcow2 -b three.qcow2 -F qcow2 four.qcow2
   write four.qcow2 'write -P 6 256k 64k'
@@ -331,14 +331,14 @@ load layers
   qimg snapshot create -q --drive 'my drive' --overlay "$dir/x:3" 't 2'
   write 'my drive' 'write -P 3 128k 64k'
   qemu-img convert -O raw 'my drive' want.raw
-  cp -a . ../copy
+  cp -a . "$copy"
   qimg snapshot delete -q --drive 'my drive' 'tag: é'
   oracle_equal "$(realpath 'my drive')" want.raw
   qimg snapshot delete -q --drive 'my drive' 't 2'
   oracle_equal "$(realpath 'my drive')" want.raw
   run_qimg bitmap show --drive 'my drive' 'b 1:ü' --output json
   json '.status == "exact" and [.extents[] | .length] == [196608]'
-  cp -a ../copy/. .
+  cp -a "$copy/." .
   ln -sfn "$dir/x:3" 'my drive'
   qimg snapshot revert -q --drive 'my drive' 'tag: é' 2>/dev/null
   run_qimg snapshot list --drive 'my drive' --output json
@@ -357,7 +357,7 @@ load layers
   qimg snapshot create -q --drive links/d --overlay three.qcow2 t2
   write d 'write -P 3 128k 64k'
   qemu-img convert -O raw d want.raw
-  cp -a . ../copy
+  cp -a . "$copy"
   qimg snapshot delete -q --drive d t1
   sound
   is_dirty 'exact 0+192'
@@ -385,10 +385,10 @@ load layers
 @test "delete: no space at any write" {
   local n code
   mklayers link
-  cp -a . ../copy
+  cp -a . "$copy"
   for ((n = 1; n < 40; n++)); do
     rm -rf ./*
-    cp -a ../copy/. .
+    cp -a "$copy/." .
     code=0
     QIMG_FAULT=write:$n:ENOSPC "$QIMG" snapshot delete -q --drive d t1 2>err ||
       code=$?

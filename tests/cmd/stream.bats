@@ -91,10 +91,10 @@ load layers
 
 @test "quiet, progress, threads" {
   mklayers link
-  cp -a . ../copy
+  cp -a . "$copy"
   expect_code 0 qimg stream -q -p --drive d
   [ -z "$output$stderr" ]
-  cd ../copy
+  cd "$copy"
   expect_code 0 qimg stream --progress=json --parallel 1 --drive d
   tail -1 <<<"$stderr" | jq -e '.progress | .operation == "stream" and
     .percent == 100'
@@ -150,7 +150,7 @@ load layers
       qimg resize -q --shrink d "$3"
       write d 'write -P 4 300k 4k'
       qemu-img convert -O raw d want.raw
-      cp -a . ../copy
+      cp -a . "$copy"
       for base in two.qcow2 low ''; do
         qimg stream -q --drive d ${base:+--base $base}
         sound
@@ -160,7 +160,7 @@ load layers
           is_dirty 'exact 256+64'
         fi
       done
-      rm -rf ./* ../copy
+      rm -rf ./* "$copy"
     done
   done
 }
@@ -173,13 +173,13 @@ load layers
   write four.qcow2 'write -P 6 256k 64k'
   ln -sfn four.qcow2 d
   qemu-img convert -O raw d want.raw
-  cp -a . ../copy
+  cp -a . "$copy"
   expect_code 0 qimg stream -q --drive d --base one.qcow2
   [[ $stderr == *'another tool'* ]]
   qemu-img compare -q -F raw d want.raw
   [[ $(dirty) == *' 64+64 256+64 1024+64 2048+64 3072+64' ]]
   rm -rf ./*
-  cp -a ../copy/. .
+  cp -a "$copy/." .
   # A killed writer at the anchor: all is dirty, and stays so.
   hold_image one.qcow2
   crash_holder
@@ -229,10 +229,10 @@ load layers
 @test "no space at any write" {
   local n code
   mklayers link
-  cp -a . ../copy
+  cp -a . "$copy"
   for ((n = 1; n < 60; n += 1 + n / 8)); do
     rm -rf ./*
-    cp -a ../copy/. .
+    cp -a "$copy/." .
     code=0
     QIMG_FAULT=write:$n:ENOSPC "$QIMG" stream -q --drive d 2>err || code=$?
     fault_fired || break
