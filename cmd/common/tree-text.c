@@ -87,7 +87,8 @@ static void draw_tags(const struct qi_tree *t, const struct qi_tree_node *n)
 		/* One that rests on another layer now tells nothing. */
 		if (above->record.state != QI_RECORD_VALID ||
 		    !above->record.tag[0] || above->record.committed ||
-		    above->marks[QI_MARK_PARENT])
+		    above->marks[QI_MARK_PARENT] ||
+		    above->marks[QI_MARK_UNUSED])
 			continue;
 		tag = qi_safe(above->record.tag);
 		printf(", snapshot %s", tag);
