@@ -17,7 +17,7 @@
 #include "cmd/common/print.h"
 
 static struct {
-	const char *drive, *node, *into, *image;
+	const char *drive, *node, *into, *image, *to_drive, *to_node, *as;
 	uint64_t granularity;
 	bool disabled, allocated, strict, dry_run, quiet, force_share;
 	int output, progress, wait;
@@ -60,6 +60,22 @@ static const struct qi_option merge_options[] = {
 	OPT_NODE,
 	QI_OPT_TEXT("into", 0, "NAME", &opt.into, QI_COMPLETE_BITMAP,
 		    "the bitmap that gets what the others have"),
+	QI_OPT_OUTPUT(&opt.output),
+	QI_OPT_DRY_RUN('n', &opt.dry_run),
+	QI_OPT_QUIET(&opt.quiet),
+	QI_OPT_WAIT(&opt.wait),
+	QI_OPTION_END,
+};
+
+static const struct qi_option move_options[] = {
+	OPT_DRIVE,
+	OPT_NODE,
+	QI_OPT_TEXT("to-drive", 0, "PATH", &opt.to_drive, QI_COMPLETE_FILE,
+		    "make it a bitmap of this drive"),
+	QI_OPT_TEXT("to-node", 0, "PATH", &opt.to_node, QI_COMPLETE_FILE,
+		    "make it a bitmap of this image file"),
+	QI_OPT_TEXT("as", 0, "NEW", &opt.as, QI_COMPLETE_NONE,
+		    "give it another name"),
 	QI_OPT_OUTPUT(&opt.output),
 	QI_OPT_DRY_RUN('n', &opt.dry_run),
 	QI_OPT_QUIET(&opt.quiet),
@@ -236,6 +252,17 @@ static int run_populate(int argc, char **argv)
 	return qi_bitmap_run_populate(&t, opt.image);
 }
 
+static int run_move(int argc, char **argv)
+{
+	const struct qi_bitmap_task t = task_of(argv[0]);
+
+	if (need_one_target())
+		return QI_EXIT_USAGE;
+	if (!opt.to_drive == !opt.to_node)
+		return qi_usage("give exactly one of --to-drive and --to-node");
+	return qi_bitmap_run_move(&t, opt.to_drive, opt.to_node, opt.as);
+}
+
 /* ------------------------------------------------------------- listing */
 
 static int run_list(int argc, char **argv)
@@ -324,6 +351,20 @@ static const struct qi_command merge = {
 	.complete = QI_COMPLETE_BITMAP,
 	.run = run_merge,
 };
+static const struct qi_command move = {
+	.name = "move",
+	.summary = "move a bitmap to another drive or image file",
+	.synopsis = QI_LINES(TARGET "(--to-drive PATH | --to-node PATH) "
+				    "[--as NEW] [OPTION]... NAME"),
+	.options = move_options,
+	.examples = QI_LINES(
+		"qimg bitmap move --node top.qcow2 --to-drive vm audit",
+		"qimg bitmap move --drive vm --to-drive vm --as weekly daily"),
+	.min_args = 1,
+	.max_args = 1,
+	.complete = QI_COMPLETE_BITMAP,
+	.run = run_move,
+};
 static const struct qi_command populate = {
 	.name = "populate",
 	.summary = "add what is allocated, or differs from another image",
@@ -371,6 +412,6 @@ const struct qi_command qi_command_bitmap = {
 	.synopsis = QI_LINES("SUBCOMMAND [OPTION]... [ARGUMENT]..."),
 	.subcommands =
 		(const struct qi_command *const[]){
-			&add, &clear, &disable, &enable, &list, &merge,
+			&add, &clear, &disable, &enable, &list, &merge, &move,
 			&populate, &remove_command, &show, NULL },
 };

@@ -97,17 +97,11 @@ enum qi_layer_status qi_layer_status_of(const struct qi_drive *d,
 int qi_layer_ranges(const struct qi_drive *d, struct qi_node *n,
 		    const char *name, struct qi_ranges **out)
 {
-	struct qi_ranges *in;
-	uint64_t unit = n->facts.cluster_size ? n->facts.cluster_size : 1;
-	int ret;
-
 	switch (qi_layer_status_of(d, n, name, NULL, 0)) {
 	case QI_LAYER_FULL:
 		return qi_ranges_one(out, 0, n->facts.size);
 	case QI_LAYER_ESTIMATED:
-		ret = qi_ranges_allocated(&in, n);
-		return ret ? ret :
-			     qi_ranges_round(out, in, unit, n->facts.size);
+		return qi_ranges_clusters(out, n);
 	default:
 		return qi_ranges_bitmap(out, n,
 					(size_t)qi_node_find_bitmap(n, name));

@@ -309,17 +309,6 @@ int qi_bitmap_merge(const struct qi_bitmap_merge *m, struct qi_plan *plan,
 
 /* --------------------------------------------------------------- populate */
 
-/* In whole clusters of the layer that has it. */
-static int allocated(struct qi_node *n, struct qi_ranges **out)
-{
-	struct qi_ranges *in;
-	int ret = qi_ranges_allocated(&in, n);
-
-	return ret ? ret :
-		     qi_ranges_round(out, in, qi_max(n->facts.cluster_size, 1),
-				     n->facts.size);
-}
-
 static int allocated_in_chain(struct qi_node *head, struct qi_ranges **out)
 {
 	struct qi_ranges **in = calloc(qi_chain_depth(head),
@@ -329,7 +318,7 @@ static int allocated_in_chain(struct qi_node *head, struct qi_ranges **out)
 	int ret = in ? 0 : -ENOMEM;
 
 	for (struct qi_node *n = head; n && !ret; n = n->facts.backing) {
-		ret = allocated(n, &in[used]);
+		ret = qi_ranges_clusters(&in[used], n);
 		used += !ret;
 	}
 	ret = qi_ranges_collect(&all, in, used, ret);
@@ -405,7 +394,7 @@ static int populating_ranges(const struct qi_bitmap_populate *p,
 	else if (!ret && p->into.drive)
 		ret = allocated_in_chain(p->into.drive->head, &c->in);
 	else if (!ret)
-		ret = allocated(p->into.node, &c->in);
+		ret = qi_ranges_clusters(&c->in, p->into.node);
 	if (ret) {
 		free(c);
 		return ret;

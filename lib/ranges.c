@@ -333,6 +333,16 @@ int qi_ranges_allocated(struct qi_ranges **out, struct qi_node *n)
 	return 0;
 }
 
+int qi_ranges_clusters(struct qi_ranges **out, struct qi_node *n)
+{
+	struct qi_ranges *in;
+	int ret = qi_ranges_allocated(&in, n);
+
+	return ret ? ret :
+		     qi_ranges_round(out, in, qi_max(n->facts.cluster_size, 1),
+				     n->facts.size);
+}
+
 int qi_ranges_layers(struct qi_ranges **out, struct qi_node *top,
 		     const struct qi_node *stop, uint64_t size,
 		     int (*fn)(void *arg, struct qi_node *n,

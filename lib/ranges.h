@@ -43,6 +43,8 @@ int qi_ranges_within(struct qi_ranges **out, struct qi_ranges *in, uint64_t off,
 int qi_ranges_sum(struct qi_ranges *r, uint64_t *bytes, struct qi_error *e);
 /* What one layer has allocated: data, zero, compressed, preallocated. */
 int qi_ranges_allocated(struct qi_ranges **out, struct qi_node *n);
+/* The same in whole clusters. */
+int qi_ranges_clusters(struct qi_ranges **out, struct qi_node *n);
 /*
  * What fn gives for the layers from top down to but without `stop` (NULL:
  * all), and the part of [0, size) past the end of each, which it hides.

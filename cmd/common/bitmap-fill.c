@@ -11,16 +11,6 @@
 #include "cmd/common/print.h"
 #include "cmd/common/progress.h"
 
-/* "bitmap 'NAME' of drive 'PATH'", as it can be printed. */
-static char *describe(const struct qi_bitmap_task *t)
-{
-	QI_AUTO_TEXT char *name = qi_safe(t->name);
-	QI_AUTO_TEXT char *of = qi_safe(t->drive ? t->drive : t->node);
-
-	return qi_xprintf("bitmap '%s' of %s '%s'", name,
-			  t->drive ? "drive" : "node", of);
-}
-
 /* ------------------------------------------------------------------ merge */
 
 static int merge(const struct qi_bitmap_task *t, char **sources, size_t count,
@@ -45,7 +35,7 @@ int qi_bitmap_run_merge(const struct qi_bitmap_task *t, char **sources,
 			size_t count)
 {
 	QI_AUTO_PLAN struct qi_plan plan = { 0 };
-	QI_AUTO_TEXT char *into = describe(t);
+	QI_AUTO_TEXT char *into = qi_bitmap_task_text(t);
 	QI_AUTO_TEXT char *text = NULL;
 	struct qi_bitmap_address *from =
 		qi_xrealloc(NULL, count * sizeof(*from));
@@ -94,7 +84,7 @@ static int populate(const struct qi_bitmap_task *t, const char *image,
 int qi_bitmap_run_populate(const struct qi_bitmap_task *t, const char *image)
 {
 	QI_AUTO_PLAN struct qi_plan plan = { 0 };
-	QI_AUTO_TEXT char *into = describe(t);
+	QI_AUTO_TEXT char *into = qi_bitmap_task_text(t);
 	QI_AUTO_TEXT char *other = qi_safe(image ? image : "");
 	QI_AUTO_TEXT char *text = NULL;
 	struct qi_error e = { "" };

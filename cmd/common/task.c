@@ -28,6 +28,15 @@ int qi_bitmap_task_open(const struct qi_bitmap_task *t, struct qi_graph *g,
 	return ret;
 }
 
+char *qi_bitmap_task_text(const struct qi_bitmap_task *t)
+{
+	QI_AUTO_TEXT char *name = qi_safe(t->name);
+	QI_AUTO_TEXT char *of = qi_safe(t->drive ? t->drive : t->node);
+
+	return qi_xprintf("bitmap '%s' of %s '%s'", name,
+			  t->drive ? "drive" : "node", of);
+}
+
 static void print_json(const struct qi_bitmap_task *t,
 		       const struct qi_plan *plan, const char *action,
 		       json_t *more)

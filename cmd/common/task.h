@@ -24,6 +24,9 @@ int qi_bitmap_task_open(const struct qi_bitmap_task *t, struct qi_graph *g,
 			const struct qi_open *how,
 			struct qi_bitmap_address *out, struct qi_drive **drive,
 			struct qi_error *e);
+/* "bitmap 'NAME' of drive 'PATH'", as it can be printed. Freed by the caller.
+ */
+char *qi_bitmap_task_text(const struct qi_bitmap_task *t);
 /*
  * Print a plan, or that it was done: `text` for people, or JSON with the
  * members of `more`, whose reference is taken. Returns the exit code.
