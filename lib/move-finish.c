@@ -41,6 +41,9 @@ static bool fits(const struct qi_mover *w, const struct qi_node *n)
 	const struct qi_journal *j = note_of(n);
 	struct qi_uuid id = source_id(w);
 
+	/* An image that can have an id, and has none, was not the one. */
+	if (qi_uuid_is_null(&id) && !qi_node_can_store(w->src, NULL))
+		return false;
 	return j && j->kind == QI_JOURNAL_MOVE &&
 	       qi_uuid_equal(&j->uuid, &id) &&
 	       !strcmp(j->source, w->from->name) &&
