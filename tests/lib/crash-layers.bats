@@ -1,0 +1,250 @@
+#!/usr/bin/env bats
+# What is left when a command that changes the layers of a drive is killed at
+# each of its calls that change something, or when that call fails: the same
+# promises as in crash.bats, and in the end the files of a run without it.
+
+load ../helpers
+
+# mklayers link|plain: drive/d of four layers, 1 MiB, changed in each since the
+# start of its bitmap; want.raw is its content, start.raw that at the start.
+# $2: KiB that each layer changes besides.
+mklayers() {
+  local n
+  mkdir drive
+  cd drive || return
+  qemu-img create -q -f qcow2 -o cluster_size=16k one.qcow2 1M
+  qemu-io -f qcow2 -c 'write -P 1 0 128k' one.qcow2 >/dev/null
+  if [ "$1" = link ]; then ln -s one.qcow2 d; else mv one.qcow2 d; fi
+  qimg bitmap add -q --drive d -g 16k b
+  qemu-img convert -O raw d ../start.raw
+  for n in 1 2 3; do
+    if [ "$1" = link ]; then
+      qimg snapshot create -q --drive d --overlay $n.qcow2 t$n
+    else
+      qimg snapshot create -q --drive d t$n
+    fi
+    qemu-io -f qcow2 -c "write -P $n $((n * 128))k 16k" \
+      -c "write -P 4 $((n * 16))k ${2:-16}k" d >/dev/null
+  done
+  qemu-img convert -O raw d ../want.raw
+  cd ..
+}
+
+# What two runs have to agree on.
+outcome() {
+  LC_ALL=C ls -A
+  qimg snapshot list --drive d --output json |
+    jq -c '.layers[] | del(."actual-size")'
+  dirty
+}
+
+dirty() {
+  qimg bitmap show --drive d b --output json |
+    jq -c '[.status, (.extents[] | [.offset, .length])]'
+}
+
+# after_fault WHAT: a chain that can be used. The images that were written:
+# not damaged; the drive: content, and dirty where it differs from the start.
+after_fault() {
+  local f code
+  for f in ./*; do
+    [[ -f $f && ! -L $f && $f -nt ../stamp ]] || continue
+    code=0
+    qimg check -q "$f" 2>/dev/null || code=$?
+    [ $code = 0 ] || [ $code = 3 ] || {
+      echo "$1: check of $f: $code"
+      return 1
+    }
+  done
+  qemu-img convert -O raw d ../now.raw
+  content_is_right || {
+    echo "$1: content"
+    return 1
+  }
+  dirty >../now.dirty
+  superset || {
+    echo "$1: dirty set: $(<../now.dirty)"
+    return 1
+  }
+}
+
+# shellcheck disable=SC2317 # after_fault runs it
+content_is_right() {
+  cmp ../now.raw ../want.raw
+}
+
+# Each 16 KiB of now.raw that is not as in start.raw is in now.dirty.
+superset() {
+  perl -e '
+    my ($now, $start, $dirty) = map { local $/; open F, "<:raw", $_; <F> }
+      "../now.raw", "../start.raw", "../now.dirty";
+    my %is;
+    while ($dirty =~ /\[(\d+),(\d+)\]/g) {
+      for (my $o = $1; $o < $1 + $2; $o += 16384) { $is{$o >> 14} = 1 }
+    }
+    for (my $i = 0; $i < length($now) >> 14; $i++) {
+      next if $is{$i};
+      die "not dirty: cluster $i\n"
+        if substr($now, $i << 14, 16384) ne substr($start, $i << 14, 16384);
+    }'
+}
+
+# each_call COMMAND...: killed at each call, and each call fails; then run
+# again. $rerun, if set, is how the second run may fail. What leaves the same
+# files as an earlier fault is not looked at again; kill-after is of use after
+# the last call alone. A failure at each third call has to do.
+each_call() {
+  local action n code first=1 step=1 found
+  local -A seen=()
+  rm -rf try
+  cp -a drive try
+  touch stamp
+  cd try || return
+  "$QIMG" "$@"
+  outcome >../want.end
+  cd ..
+  for action in EIO kill kill-after; do
+    step=3
+    [ $action = EIO ] || [ -n "$QIMG_SAN" ] || step=1
+    [ $action != kill-after ] || first=$((n - step))
+    for ((n = first; n < 300; n += step)); do
+      rm -rf try
+      cp -a drive try
+      cd try || return
+      code=0
+      { QIMG_FAULT=change:$n:$action "$QIMG" "$@" >/dev/null 2>../err ||
+        code=$?; } 2>/dev/null
+      if ! fault_fired; then
+        cd .. && break
+      fi
+      found=$(sha256sum ./* .[!.]* 2>/dev/null || true)
+      if [ -n "${seen[$found]}" ]; then
+        cd .. && continue
+      fi
+      seen[$found]=1
+      after_fault "$* $action $n"
+      again "$* $action $n" "$@"
+      cd ..
+    done
+    [ "$n" -gt 3 ]
+    [ "$n" -lt 300 ]
+  done
+}
+
+# again WHAT COMMAND...: has the same end as a run without a fault.
+again() {
+  local what=$1
+  shift
+  if ! "$QIMG" "$@" >/dev/null 2>../err; then
+    grep -q "${rerun:-^$}" ../err || {
+      echo "$what: again: $(<../err)"
+      return 1
+    }
+  fi
+  outcome >../end
+  diff ../want.end ../end || {
+    echo "$what: another end"
+    return 1
+  }
+}
+
+@test "snapshot revert" {
+  content_is_right() {
+    cmp -s ../now.raw ../want.raw || cmp ../now.raw ../old.raw
+  }
+  for kind in link plain; do
+    rm -rf drive
+    mklayers $kind
+    qemu-img convert -O raw "$(find drive -name 2.qcow2 -o -name 'd@t3*')" \
+      old.raw
+    each_call snapshot revert -q --drive d t3
+  done
+}
+
+@test "snapshot revert past a layer" {
+  content_is_right() {
+    cmp -s ../now.raw ../want.raw || cmp ../now.raw ../old.raw
+  }
+  mklayers link
+  qemu-img convert -O raw drive/1.qcow2 old.raw
+  each_call snapshot revert -q --drive d t2
+}
+
+@test "snapshot delete, down in the middle" {
+  rerun="no snapshot 't1'"
+  mklayers link
+  each_call snapshot delete -q --drive d t1
+}
+
+@test "snapshot delete, down, the head" {
+  rerun="no snapshot 't3'"
+  mklayers link
+  each_call snapshot delete -q --drive d t3
+  rm -rf drive
+  mklayers plain
+  each_call snapshot delete -q --drive d t3
+}
+
+@test "snapshot delete, up" {
+  local tag
+  mklayers link
+  rm -rf drive
+  for tag in t2 t3; do
+    rerun="no snapshot '$tag'"
+    rm -rf drive
+    mklayers link 256
+    each_call snapshot delete -q --drive d $tag
+  done
+}
+
+@test "commit --into" {
+  mklayers link
+  each_call commit -q --drive d --into one.qcow2
+  rm -rf drive
+  mklayers plain
+  rerun='is no layer of drive'
+  each_call commit -q --drive d --into d@t1.qcow2
+}
+
+@test "stream" {
+  mklayers link
+  each_call stream -q --drive d
+}
+
+@test "stream --base, and of a range" {
+  mklayers link
+  each_call stream -q --drive d --base one.qcow2
+  each_call stream -q --drive d --offset 0 --length 300k
+}
+
+@test "clone" {
+  mklayers link
+  each_call clone -q --drive d --tag t4 copy.qcow2
+  # Of a head without data.
+  (cd drive && qimg snapshot create -q --drive d t5)
+  each_call clone -q --drive d copy.qcow2
+  rm -rf drive
+  mklayers plain
+  each_call clone -q --drive d --tag t4 copy.qcow2
+}
+
+@test "rebase of the head of a drive" {
+  mklayers link
+  each_call rebase -q -f qcow2 -F qcow2 -b one.qcow2 3.qcow2
+}
+
+@test "resize of the head" {
+  content_is_right() {
+    cmp -s -n 500000 ../now.raw ../want.raw
+  }
+  mklayers link
+  each_call resize -q 3.qcow2 2M
+  each_call resize -q --shrink 3.qcow2 512k
+}
+
+@test "bitmap disable and enable" {
+  mklayers link
+  each_call bitmap disable -q --drive d b
+  (cd drive && qimg bitmap disable -q --drive d b)
+  each_call bitmap enable -q --drive d b
+}
