@@ -13,9 +13,14 @@
 #include "cmd/common/image.h"
 #include "cmd/common/print.h"
 
-/* Make room for one more item of an array. */
-#define GROW(array_, count_) \
-	((array_) = qi_xrealloc((array_), ((count_) + 1) * sizeof(*(array_))))
+/* Make room for one more item of an array; it doubles when it is full. */
+#define GROW(array_, count_)                                               \
+	do {                                                               \
+		if (!((count_) & ((count_)-1)))                            \
+			(array_) = qi_xrealloc((array_),                   \
+					       (2 * (count_) + 1) *        \
+						       sizeof(*(array_))); \
+	} while (0)
 
 static size_t find_node(const struct qi_tree *t, const struct qi_node *n)
 {

@@ -360,7 +360,9 @@ base.qcow2: qcow2, 2 MiB
   qemu-img create -q -f qcow2 -o cluster_size=512 x.qcow2 1M
   mkdir many chain
   tee many/{1..2000}.qcow2 <x.qcow2 >/dev/null
-  expect_code 0 timeout 20 "$QIMG" graph --output json many
+  # Seconds of processor time: others may be busy.
+  ulimit -t 60
+  expect_code 0 "$QIMG" graph --output json many
   json '(.nodes | length == 2000) and (.drives | length == 2000)'
   # One that is deeper than a stack.
   qemu-img create -q -f qcow2 -o cluster_size=512 -u -b 0000.qcow2 -F qcow2 \
@@ -375,9 +377,9 @@ base.qcow2: qcow2, 2 MiB
     }' <y.qcow2
   [ "$(ulimit -Hn)" = unlimited ] || [ "$(ulimit -Hn)" -gt 5100 ] ||
     skip "needs 5000 open files"
-  timeout 60 "$QIMG" graph --output json chain/4999.qcow2 >out
+  "$QIMG" graph --output json chain/4999.qcow2 >out
   jq -e '.nodes | length == 5000' out
-  timeout 60 "$QIMG" graph chain/4999.qcow2 | tail -n 2 >out
+  "$QIMG" graph chain/4999.qcow2 | tail -n 2 >out
   grep -q '   `- chain/4999.qcow2: qcow2, 1 MiB' out
   grep -q '   drive chain/4999.qcow2' out
 }
