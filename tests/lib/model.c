@@ -2,381 +2,252 @@
 /*
  * model.c - random life of a drive, compared with plain arrays
  *
- * A small disk is written, snapshotted, committed, resized, backed up and
- * mistreated by foreign tools. After each step the guest's content must be
- * that of the model, and each byte that differs from what it was when a
- * bitmap started must be in its dirty set. Where nothing foreign happened the
- * set must be what was written, rounded to the granularity, and no more.
+ * A small disk is written, snapshotted, merged, resized, cloned, backed up,
+ * booted and mistreated by foreign tools. After each step the guest's content
+ * must be that of the model, and so must that of each snapshot and clone; and
+ * each byte that differs from what it was when a bitmap started must be in
+ * its dirty set. Where nothing foreign happened the set must be what was
+ * written, rounded to the granularity, and no more. Bitmaps of nodes must
+ * stay where they are, and what would harm them must be refused.
  *
- * QIMG_SEED chooses another life, QIMG_MODEL_STEPS how long it is.
+ *	QIMG_SEED=N		another life; all is made from it
+ *	QIMG_MODEL_STEPS=N	how long each is
+ *	QIMG_MODEL_LIFE=NAME	this one alone: link or plain
+ *	QIMG_MODEL_SAY=1	print all commands
  */
-#include "tests/lib/model.h"
+#include "tests/lib/model/backups.h"
+#include "tests/lib/model/vm.h"
 #include "tests/lib/tap.h"
 
-/* ---------------------------------------------------------------- steps */
+struct verb {
+	unsigned weight;
+	const char *name;
+	enum outcome (*take)(void);
+	/* What its help starts with, where it may not be there yet. */
+	const char *command;
+	bool is_missing;
+	unsigned tried, done;
+	unsigned turns; /* in this life */
+};
 
-/* A qimg command on the drive with the expected exit code. */
-static void expect(int want, int code, const char *what)
+static struct verb verbs[] = {
+	{ 30, "write", step_write },
+	{ 4, "write and be killed", step_killed_write },
+	{ 6, "a VM", step_vm },
+	{ 9, "snapshot create", step_snapshot },
+	{ 4, "snapshot revert", step_revert, "snapshot revert" },
+	{ 5, "snapshot delete", step_delete, "snapshot delete" },
+	{ 6, "commit", step_commit },
+	{ 3, "commit --into", step_commit_into, "commit --into" },
+	{ 3, "stream", step_stream, "stream" },
+	{ 2, "stream a range", step_stream_range, "stream" },
+	{ 2, "rebase", step_rebase },
+	{ 5, "resize", step_resize },
+	{ 3, "clone", step_clone, "clone" },
+	{ 2, "write to a clone", step_clone_write, "clone" },
+	{ 2, "remove a clone", step_clone_remove, "clone" },
+	{ 5, "bitmap clear", step_clear },
+	{ 3, "bitmap remove and add", step_add_again },
+	{ 4, "bitmap disable or enable", step_pause },
+	{ 3, "bitmap merge", step_merge, "bitmap merge" },
+	{ 3, "bitmap populate", step_populate, "bitmap populate" },
+	{ 2, "bitmap move there and back", step_move_round, "bitmap move" },
+	{ 5, "node bitmap add", step_node_add },
+	{ 2, "node bitmap remove", step_node_remove },
+	{ 2, "node bitmap clear", step_node_clear },
+	{ 2, "node bitmap disable or enable", step_node_pause },
+	{ 2, "node bitmap merge", step_node_merge, "bitmap merge" },
+	{ 2, "node bitmap populate", step_node_populate, "bitmap populate" },
+	{ 2, "node bitmap move", step_node_move, "bitmap move" },
+	{ 2, "foreign bitmap merge", step_node_foreign_merge },
+	{ 2, "node verb on a segment", step_node_verb },
+	{ 4, "foreign overlay", step_overlay },
+	{ 2, "foreign commit", step_foreign_commit },
+	{ 2, "foreign rebase", step_foreign_rebase },
+	{ 2, "layer renamed", step_rename_layer },
+	{ 2, "snapshot -c", step_inner_create },
+	{ 2, "snapshot -a", step_inner_apply },
+	{ 2, "snapshot -d", step_inner_delete },
+	{ 4, "full backup", step_full_backup },
+	{ 6, "incremental backup", step_incremental_backup },
+};
+
+#define VERBS (sizeof(verbs) / sizeof(verbs[0]))
+
+/* "VERB --help" of a verb that is not there prints another one's. */
+static bool is_there(const char *command)
 {
-	if (code != want)
-		fail("%s: exit code %d, expected %d", what, code, want);
+	char text[64];
+	const char *argv[4] = { qimg };
+	char *rest, *out;
+	size_t n = 1;
+	bool yes;
+
+	snprintf(text, sizeof(text), "%s", command);
+	for (char *w = strtok_r(text, " ", &rest); w;
+	     w = strtok_r(NULL, " ", &rest))
+		if (*w != '-')
+			argv[n++] = w;
+	argv[n] = "--help";
+	if (n == 1 || run_argv((const char *[]){ argv[0], argv[1], argv[2],
+						 argv[3], NULL }))
+		return false;
+	out = slurp("out", NULL);
+	yes = strstr(out,
+		     strstr(command, "--") ? strstr(command, "--") : command);
+	free(out);
+	return yes;
 }
 
-static bool is_backed_up(const struct bitmap *b)
+static bool has_program(const char *name)
 {
-	return b == &m.bitmap[0];
+	char text[64];
+
+	snprintf(text, sizeof(text), "command -v %s", name);
+	return run("sh", "-c", text) == 0;
 }
 
-static void note_start(struct bitmap *b)
+static void find_commands(void)
 {
-	start_bitmap(b);
-	if (is_backed_up(b)) {
-		m.is_continued = m.is_unsure = false;
-		m.has_gap = b->paused;
+	lists_tags = is_there("snapshot list");
+	has_move = is_there("bitmap move");
+	for (size_t i = 0; i < VERBS; i++) {
+		struct verb *v = &verbs[i];
+
+		v->is_missing = v->command && !is_there(v->command);
+		if (v->is_missing)
+			printf("# not there: qimg %s\n", v->command);
 	}
 }
 
-static void add_bitmap(struct bitmap *b)
+/* One that had the fewest turns. */
+static struct verb *rare_verb(void)
 {
-	expect(0,
-	       run(qimg, "bitmap", "add", "--drive", drive, "-g",
-		   b->granularity_text, b->name),
-	       "bitmap add");
-	b->paused = false;
-	note_start(b);
+	struct verb *rarest = NULL;
+	size_t first = below(VERBS);
+
+	for (size_t k = 0; k < VERBS; k++) {
+		struct verb *v = &verbs[(first + k) % VERBS];
+
+		if (!v->is_missing && (!rarest || v->turns < rarest->turns))
+			rarest = v;
+	}
+	return rarest;
 }
 
-static void do_clear(struct bitmap *b)
+static struct verb *any_verb(void)
 {
-	expect(0, run(qimg, "bitmap", "clear", "--drive", drive, b->name),
-	       "bitmap clear");
-	note_start(b);
+	uint64_t total = 0, dice;
+	size_t i = 0;
+
+	if (one_in(4))
+		return rare_verb();
+	for (size_t k = 0; k < VERBS; k++)
+		total += verbs[k].weight;
+	dice = below(total);
+	while (dice >= verbs[i].weight)
+		dice -= verbs[i++].weight;
+	return &verbs[i];
 }
 
-static void do_snapshot(void)
-{
-	char tag[16];
+/* ------------------------------------------------------------ leftovers */
 
-	if (m.layers == MAX_LAYERS)
+#define MAX_NEEDED 32
+
+/* Names of files that some drive consists of. */
+struct needed {
+	size_t count;
+	char path[MAX_NEEDED][64];
+};
+
+static void need_chain_of(const char *image, struct needed *out)
+{
+	json_t *chain, *x;
+	size_t i;
+
+	if (call("qemu-img", "info", "--backing-chain", "--output=json",
+		 image)) {
+		fail("the chain of %s is broken", image);
 		return;
-	snprintf(tag, sizeof(tag), "t%u", ++m.serial);
-	expect(0, run(qimg, "snapshot", "create", "--drive", drive, tag),
-	       "snapshot create");
-	m.layer_size[m.layers++] = m.size;
-	m.is_torn = false;
-}
-
-static void do_add_again(struct bitmap *b)
-{
-	expect(0, run(qimg, "bitmap", "remove", "--drive", drive, b->name),
-	       "bitmap remove");
-	expect(1, run(qimg, "bitmap", "show", "--drive", drive, b->name),
-	       "bitmap show of none");
-	if (one_in(3))
-		do_snapshot();
-	add_bitmap(b);
-}
-
-/* A few requests by qemu-io; killed after them, or not. */
-static void do_write(bool killed)
-{
-	char text[4][64];
-	const char *argv[24] = { "qemu-io", "-f", "qcow2", "-d", "unmap" };
-	size_t n = 5, count = 1 + below(4);
-	int code;
-
-	for (size_t i = 0; i < count; i++) {
-		uint64_t kind = below(5);
-		uint64_t unit = kind == 4 ? CLUSTER : SECTOR;
-		uint64_t units = m.size / unit, off = below(units);
-		uint64_t len =
-			qi_min(1 + below(one_in(3) ? 40 : 300), units - off);
-		int value = kind >= 3 ? 0 : 1 + (int)below(255);
-		char pattern[24];
-
-		if (unit == CLUSTER)
-			len = qi_min(len, 6);
-		snprintf(pattern, sizeof(pattern), "write -P %d", value);
-		snprintf(text[i], sizeof(text[i]), "%s %llu %llu",
-			 kind == 4 ? "discard" :
-			 kind == 3 ? "write -z" :
-				     pattern,
-			 (unsigned long long)(off * unit),
-			 (unsigned long long)(len * unit));
-		printf("#   %s\n", text[i]);
-		argv[n++] = "-c";
-		argv[n++] = text[i];
-		note_write(off * unit, len * unit, value);
 	}
-	if (killed) {
-		argv[n++] = "-c";
-		argv[n++] = "flush";
-		argv[n++] = "-c";
-		argv[n++] = "sigraise 9";
-		note_foreign();
-		m.is_torn = true;
+	chain = output_json();
+	json_array_foreach(chain, i, x)
+	{
+		if (out->count < MAX_NEEDED)
+			snprintf(out->path[out->count++], sizeof(out->path[0]),
+				 "%s", name_of(x));
 	}
-	argv[n++] = drive;
-	argv[n] = NULL;
-	code = run_argv(argv);
-	expect(killed ? 128 + 9 : 0, code, "qemu-io");
+	json_decref(chain);
 }
 
-/* Where the head really is. */
-static void find_head(char path[256])
+static bool is_needed(const struct needed *n, const char *path)
 {
-	ssize_t n = readlink(drive, path, 255);
-
-	if (n < 0)
-		n = snprintf(path, 256, "%s", drive);
-	path[n] = '\0';
-}
-
-static uint64_t random_size(void)
-{
-	return CLUSTER * (20 + below(MAX_SIZE / CLUSTER - 20));
-}
-
-/* Any size, any clusters up to those of the drive. */
-static void do_overlay(void)
-{
-	uint64_t new_size = one_in(3) ? random_size() : m.size;
-	char head[256], base[32], top[32], size[32], option[32];
-
-	if (m.layers == MAX_LAYERS)
-		return;
-	find_head(head);
-	m.serial++;
-	snprintf(base, sizeof(base), "base%u.qcow2", m.serial);
-	snprintf(top, sizeof(top), "top%u.qcow2", m.serial);
-	snprintf(size, sizeof(size), "%llu", (unsigned long long)new_size);
-	snprintf(option, sizeof(option), "cluster_size=%u",
-		 CLUSTER >> 2 * below(3));
-	if (!m.is_link && rename(drive, base))
-		die(base);
-	expect(0,
-	       run("qemu-img", "create", "-f", "qcow2", "-F", "qcow2", "-b",
-		   m.is_link ? head : base, "-o", option,
-		   m.is_link ? top : drive, size),
-	       "qemu-img create");
-	if (m.is_link && (unlink(drive) || symlink(top, drive)))
-		die(top);
-	m.layers++;
-	note_size(new_size);
-	m.is_torn = false;
-	note_foreign();
-}
-
-/* The base of the head, as the head records it. */
-static void find_base(char path[256])
-{
-	json_t *root;
-
-	expect(0, run("qemu-img", "info", "--output=json", drive),
-	       "qemu-img info");
-	root = output_json();
-	snprintf(path, 256, "%s",
-		 json_string_value(json_object_get(root, "backing-filename")));
-	json_decref(root);
-}
-
-/* Is the bitmap as it was before its newest layer was lost? */
-static bool is_kept(const struct bitmap *b)
-{
-	json_t *root;
-	bool kept;
-
-	if (run(qimg, "bitmap", "show", "--output", "json", "--drive", drive,
-		b->name) == 1) {
-		add_bitmap(&m.bitmap[b - m.bitmap]);
+	if (!strcmp(path, drive) || layer_at(path) >= 0)
 		return true;
-	}
-	root = output_json();
-	kept = !strcmp(json_string_value(json_object_get(root, "state")),
-		       "enabled");
-	json_decref(root);
-	return kept;
+	for (size_t i = 0; i < n->count; i++)
+		if (!strcmp(n->path[i], path))
+			return true;
+	return false;
 }
 
-/*
- * A commit by QEMU: the base's bitmaps record it, the head's are lost. What is
- * known to the head alone is lost with it: a bitmap, or that it was enabled.
- */
-static void do_foreign_commit(void)
+/* Files that nothing rests on any more; bitmaps of such nodes first. */
+static void remove_leftovers(void)
 {
-	char head[256], base[256];
+	DIR *d = opendir(".");
+	struct needed needed = { 0 };
+	struct dirent *entry;
 
-	if (m.layers < 2 || m.layer_size[m.layers - 2] != m.size ||
-	    m.bitmap[0].was_paused || m.bitmap[1].was_paused)
-		return;
-	find_head(head);
-	find_base(base);
-	expect(0, run("qemu-img", "commit", "-q", "-f", "qcow2", "-d", drive),
-	       "qemu-img commit");
-	if (unlink(drive) || (m.is_link ? symlink(base, drive) || unlink(head) :
-					  rename(base, drive)))
-		die(base);
-	m.layers--;
-	m.is_torn = m.is_unsure = true;
-	note_foreign();
-	for (size_t i = 0; i < 2; i++)
-		if (!is_kept(&m.bitmap[i]))
-			do_add_again(&m.bitmap[i]);
-	/* The base is still marked as frozen; a change of bitmaps ends that. */
-	do_clear(&m.bitmap[1]);
-}
-
-static void do_commit(void)
-{
-	bool can = m.layers > 1 && m.layer_size[m.layers - 2] <= m.size;
-
-	expect(can ? 0 : 6, run(qimg, "commit", "--drive", drive), "commit");
-	if (!can)
-		return;
-	m.layers--;
-	m.layer_size[m.layers - 1] = m.size;
-	/* Whether the base is torn is not tracked: a resize may fail. */
-	m.is_torn = true;
-}
-
-/* Shrinking is seen while it lasts: a snapshot makes it last. */
-static void do_resize(void)
-{
-	uint64_t size = random_size();
-	bool shrinks = size < m.size;
-	char text[32];
-
-	if (shrinks && m.layers == MAX_LAYERS)
-		return;
-	snprintf(text, sizeof(text), "%llu", (unsigned long long)size);
-	/* Ours notes it, whatever the head is. */
-	if (one_in(2)) {
-		expect(0, run(qimg, "resize", "--shrink", drive, text),
-		       "resize");
-		note_size(size);
-		return;
-	}
-	if (run("qemu-img", "resize", "-f", "qcow2", "--shrink", drive, text)) {
-		if (!m.is_torn)
-			fail("qemu-img resize");
-		return;
-	}
-	note_size(size);
-	if (shrinks)
-		do_snapshot();
-}
-
-static void do_pause(struct bitmap *b)
-{
-	expect(0,
-	       run(qimg, "bitmap", b->paused ? "enable" : "disable", "--drive",
-		   drive, b->name),
-	       "bitmap enable or disable");
-	b->paused = !b->paused;
-	b->was_paused = true;
-	if (is_backed_up(b))
-		m.has_gap = true;
-}
-
-/* Node verbs do not touch segments. */
-static void do_node_verb(struct bitmap *b)
-{
-	static const char *const verbs[] = { "clear", "remove", "disable",
-					     "enable" };
-	char head[256];
-	int code;
-
-	find_head(head);
-	code = run(qimg, "bitmap", verbs[below(4)], "--node", head, b->name);
-	/* A head made by another tool has no such bitmap. */
-	if (code != 6 && !(code == 1 && b->fuzzy))
-		fail("a node verb on a segment: exit code %d", code);
-}
-
-static void check_restore(void)
-{
-	expect(0,
-	       run(qimg, "restore", "--force", "--from", "repo", "-O", "raw",
-		   "restored.raw"),
-	       "restore");
-	if (!failed)
-		compare_content("restored.raw", "the restored disk");
-	if (one_in(6))
-		expect(0, run(qimg, "backup", "verify", "--read-data", "repo"),
-		       "backup verify");
-}
-
-static void do_backup(bool full)
-{
-	struct bitmap *b = &m.bitmap[0];
-	bool can = full ||
-		   (m.has_point && m.is_continued && !m.has_gap && !b->is_full);
-	char option[16];
-	int code;
-
-	snprintf(option, sizeof(option), "--%s", full ? "full" : "incremental");
-	code = run(qimg, "backup", option, "--drive", drive, "--bitmap",
-		   b->name, "--to", "repo");
-	/* What a foreign commit leaves may do, or be refused. */
-	if (!full && m.is_unsure && m.has_point && (code == 0 || code == 6))
-		can = code == 0;
-	/* Without a repository there is nothing to look into. */
-	expect(can ? 0 : m.has_point ? 6 : 1, code, option);
-	if (!can || failed)
-		return;
-	note_start(b);
-	m.has_point = m.is_continued = true;
-	check_restore();
-}
-
-static const char *do_step(void)
-{
-	struct bitmap *b = &m.bitmap[below(2)];
-	uint64_t dice = below(100);
-
-	if (dice < 40)
-		return do_write(false), "write";
-	if (dice < 44)
-		return do_write(true), "write and be killed";
-	if (dice < 48)
-		return do_overlay(), "foreign overlay";
-	if (dice < 50)
-		return do_foreign_commit(), "foreign commit";
-	if (dice < 60)
-		return do_snapshot(), "snapshot";
-	if (dice < 70)
-		return do_commit(), "commit";
-	if (dice < 75)
-		return do_resize(), "resize";
-	if (dice < 80)
-		return do_clear(b), "clear";
-	if (dice < 83)
-		return do_add_again(b), "remove and add";
-	if (dice < 88)
-		return do_pause(b), "enable or disable";
-	if (dice < 90)
-		return do_node_verb(b), "node verb";
-	return do_backup(dice < 94),
-	       dice < 94 ? "full backup" : "incremental backup";
+	for (size_t i = 0; i < CLONES; i++)
+		if (m.clone[i].exists)
+			need_chain_of(m.clone[i].path, &needed);
+	for (size_t i = 0; i < NODE_BITMAPS; i++)
+		if (m.node_bitmap[i].exists &&
+		    layer_at(m.node_bitmap[i].path) < 0)
+			remove_node_bitmap(&m.node_bitmap[i]);
+	while (d && (entry = readdir(d)) && !failed)
+		if (strstr(entry->d_name, ".qcow2") &&
+		    !is_needed(&needed, entry->d_name))
+			remove_file(entry->d_name);
+	closedir(d);
+	m.has_leftovers = false;
 }
 
 /* ---------------------------------------------------------------- lives */
 
-static void start_life(uint64_t seed, bool is_link)
+static const char *take_step(void)
 {
-	memset(&m, 0, sizeof(m));
-	m.rnd.state = seed * 0x9e3779b97f4a7c15ull | 1;
-	m.is_link = is_link;
-	expect(0,
-	       run(qimg, "create", "-q", "-f", "qcow2",
-		   is_link ? "disk.qcow2" : drive, "4M"),
-	       "create");
-	if (is_link && symlink("disk.qcow2", drive))
+	enum outcome outcome = NO_SENSE;
+	struct verb *v = NULL;
+
+	if (m.has_leftovers)
+		remove_leftovers();
+	while (outcome == NO_SENSE && !failed) {
+		v = any_verb();
+		if (v->is_missing)
+			continue;
+		note("# %s", v->name);
+		outcome = v->take();
+		/* One that never makes sense must not be in the way. */
+		v->turns += outcome == NO_SENSE ? 1 : 4;
+		v->tried += outcome != NO_SENSE;
+		v->done += outcome == DONE;
+	}
+	return v ? v->name : "leftovers";
+}
+
+static void start_life(void)
+{
+	const char *root = m.is_link ? "disk.qcow2" : drive;
+
+	m.rnd.state = (m.seed * 2 + m.is_link) * 0x9e3779b97f4a7c15ull | 1;
+	foreign(qimg, "create", "-q", "-f", "qcow2", root, "2M");
+	if (m.is_link && symlink(root, drive))
 		die(drive);
-	m.size = m.layer_size[0] = 4 << 20;
+	m.size = 2 << 20;
 	m.layers = 1;
-	do_write(false);
-	for (size_t i = 0; i < 2; i++) {
+	snprintf(head()->path, sizeof(head()->path), "%s", root);
+	write_as_guest(false);
+	for (size_t i = 0; i < DRIVE_BITMAPS; i++) {
 		struct bitmap *b = &m.bitmap[i];
 
 		b->name = i ? "fine" : "daily";
@@ -387,36 +258,108 @@ static void start_life(uint64_t seed, bool is_link)
 	}
 }
 
-/* In a folder of its own. */
-static void live(const char *dir, uint64_t seed, bool is_link, unsigned steps)
+static void forget_life(void)
 {
-	if (mkdir(dir, 0755) || chdir(dir))
-		die(dir);
-	printf("# %s, seed %llu\n", dir, (unsigned long long)seed);
+	for (size_t i = 0; i <= MAX_LAYERS; i++)
+		free(m.layer[i]);
+	for (size_t i = 0; i < VERBS; i++)
+		verbs[i].turns = 0;
+	memset(&m, 0, sizeof(m));
+	forget_steps();
 	failed = false;
-	start_life(seed, is_link);
-	for (m.step = 1; m.step <= steps && !failed; m.step++) {
-		printf("# step %u\n", m.step);
-		printf("#   %s, %u layers\n", do_step(), m.layers);
+}
+
+static void run_steps(unsigned steps)
+{
+	start_step();
+	if (m.has_daemon)
+		start_reader();
+	start_life();
+	end_step();
+	while (m.step < steps && !failed) {
+		m.step++;
+		start_step();
+		printf("# step %u: %s", m.step, take_step());
+		printf(", %u layers\n", m.layers);
 		if (!failed)
 			compare_all();
+		if (reader.in && (failed || m.step == steps))
+			end_qemu(&reader, false);
+		end_step();
 	}
+	if (failed)
+		show_last_steps();
+}
+
+/* In a folder of its own. */
+static void live(const char *name, uint64_t seed, unsigned steps)
+{
+	forget_life();
+	m.life = name;
+	m.seed = seed;
+	m.is_link = !strcmp(name, "link");
+	m.has_daemon = has_program("qemu-storage-daemon");
+	/* One life has the VM of the other kind, where there are both. */
+	m.has_system = has_program("qemu-system-x86_64") &&
+		       !(m.is_link && m.has_daemon);
+	for (size_t i = 0; i <= MAX_LAYERS; i++) {
+		m.layer[i] = calloc(1, sizeof(struct layer));
+		if (!m.layer[i])
+			die("memory");
+	}
+	if (mkdir(name, 0755) || chdir(name))
+		die(name);
+	printf("# %s, seed %llu\n", name, (unsigned long long)seed);
+	run_steps(steps);
 	if (chdir(".."))
 		die("..");
-	ok(!failed, "%s: %u steps, seed %llu", dir, m.step - 1,
+	ok(!failed, "%s: %u steps, seed %llu", name, m.step,
 	   (unsigned long long)seed);
+	if (!failed)
+		run("rm", "-rf", name);
+}
+
+/* Was each there? A life that is long enough has them all. */
+static bool show_verbs(void)
+{
+	bool all = true;
+
+	for (size_t i = 0; i < VERBS; i++) {
+		const struct verb *v = &verbs[i];
+
+		printf("# %s: %u, done %u\n", v->name, v->tried, v->done);
+		all &= v->done || v->is_missing;
+	}
+	return all;
+}
+
+static uint64_t number(const char *name, uint64_t otherwise)
+{
+	const char *text = getenv(name);
+
+	return text && *text ? strtoull(text, NULL, 0) : otherwise;
 }
 
 int main(void)
 {
-	const char *text = getenv("QIMG_MODEL_STEPS");
-	unsigned steps = text ? (unsigned)strtoul(text, NULL, 0) : 100;
-	uint64_t seed;
+	const char *only = getenv("QIMG_MODEL_LIFE");
+	const char *slow = getenv("QIMG_SAN");
+	uint64_t seed = number("QIMG_SEED", 2016);
+	unsigned steps =
+		(unsigned)number("QIMG_MODEL_STEPS", slow && *slow ? 60 : 250);
+	bool all;
 
 	qimg = qimg_path();
-	text = getenv("QIMG_SEED");
-	seed = text ? strtoull(text, NULL, 0) : 2016;
-	live("link", 2 * seed + 1, true, steps);
-	live("plain", 2 * seed + 3, false, steps);
+	/* A QEMU that has died is found by what it does not say. */
+	signal(SIGPIPE, SIG_IGN);
+	trace.says_all = number("QIMG_MODEL_SAY", 0);
+	find_commands();
+	if (!only || !strcmp(only, "link"))
+		live("link", seed, steps);
+	if (!only || !strcmp(only, "plain"))
+		live("plain", seed, steps);
+	all = show_verbs();
+	if (!only && steps >= 200 && !getenv("QIMG_SEED"))
+		ok(all, "every operation was done");
 	return tap_done();
 }

@@ -24,13 +24,13 @@ static inline void die(const char *what)
 	exit(1);
 }
 
-/* Runs a program; its output goes to the files "out" and "err". */
-static inline int run_argv(const char *const argv[])
+/* Starts a program; its output goes to the files "out" and "err". */
+static inline pid_t start_argv(const char *const argv[])
 {
 	posix_spawn_file_actions_t files;
 	const int flags = O_WRONLY | O_CREAT | O_TRUNC;
-	int status, ret;
 	pid_t pid;
+	int ret;
 
 	posix_spawn_file_actions_init(&files);
 	posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
@@ -44,10 +44,23 @@ static inline int run_argv(const char *const argv[])
 		errno = ret;
 		die(argv[0]);
 	}
+	return pid;
+}
+
+/* Waits for its end; the exit code, or 128 and the signal. */
+static inline int end_of(pid_t pid)
+{
+	int status;
+
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
 			die("waitpid");
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static inline int run_argv(const char *const argv[])
+{
+	return end_of(start_argv(argv));
 }
 
 /* run("qimg", "info", "x"): the exit code, or 128 and the signal. */
