@@ -200,6 +200,8 @@ int qi_head_edit_adopt(struct qi_head_edit *w, const char *starts,
 		if (strcmp(w->all[i].name, starts) &&
 		    (!ends || strcmp(w->all[i].name, ends)))
 			ret = make_full(w, &w->all[i], e);
+	/* The tag was that of another layer. */
+	memset(w->record->tag, 0, sizeof(w->record->tag));
 	w->record->parent = below && qi_record_state_of(below) ==
 						    QI_RECORD_VALID ?
 				    below->record->image :

@@ -156,6 +156,17 @@ static bool take_entry(struct qi_dirty *s, struct qi_layer *l,
 	return qi_uuid_equal(&s->checkpoint, &b->checkpoint);
 }
 
+/* Is there an entry below n, where the chain is not what it was? */
+static bool is_known_below(const struct qi_dirty *s, const struct qi_node *n)
+{
+	const struct qi_record_bitmap *b = NULL;
+
+	for (n = n->facts.backing; n && !b && !qi_node_is_of_other(s->drive, n);
+	     n = n->facts.backing)
+		b = qi_drive_segment(s->drive, n, s->name);
+	return b && !b->removed;
+}
+
 static int walk(struct qi_dirty *s, struct qi_error *e)
 {
 	bool found = false;
@@ -183,7 +194,7 @@ static int walk(struct qi_dirty *s, struct qi_error *e)
 		if (!qi_node_parent_is_right(n)) {
 			make_full(l, "the layer below is not the one it was "
 				     "made on");
-			return found ? 0 : -ENOENT;
+			return found || is_known_below(s, n) ? 0 : -ENOENT;
 		}
 	}
 	if (!found)

@@ -56,6 +56,8 @@ int qi_drive_need_tag(const struct qi_drive *d, const char *tag,
 
 /* Is the layer below the one that this one was made on? */
 bool qi_node_parent_is_right(const struct qi_node *n);
+/* Of the snapshot that the layer below is; "": it is none, or another one. */
+const char *qi_node_tag(const struct qi_node *n);
 /*
  * May this drive be changed? Not when its head is a frozen layer that others
  * rest on: then it is not the head. Warns of a head made by another tool.

@@ -13,11 +13,18 @@ static bool is_own(const struct qi_drive *d, const struct qi_node *n)
 	       qi_uuid_equal(&n->record->drive, &drive);
 }
 
+const char *qi_node_tag(const struct qi_node *n)
+{
+	return qi_record_state_of(n) == QI_RECORD_VALID && n->facts.backing &&
+			       qi_node_parent_is_right(n) ?
+		       n->record->tag :
+		       "";
+}
+
 struct qi_node *qi_drive_find_tag(const struct qi_drive *d, const char *tag)
 {
 	for (struct qi_node *n = d->head; n; n = n->facts.backing)
-		if (*tag && is_own(d, n) && n->facts.backing &&
-		    !strcmp(n->record->tag, tag))
+		if (*tag && is_own(d, n) && !strcmp(qi_node_tag(n), tag))
 			return n;
 	return NULL;
 }
@@ -48,8 +55,8 @@ int qi_drive_layers(struct qi_drive *d, struct qi_drive_layer **out,
 		struct qi_drive_layer *l = &(*out)[(*count)++];
 
 		l->node = n;
-		if (above && is_own(d, above) && *above->record->tag)
-			l->tag = above->record->tag;
+		if (above && is_own(d, above) && *qi_node_tag(above))
+			l->tag = qi_node_tag(above);
 		l->has_record = qi_record_state_of(n) == QI_RECORD_VALID;
 		if (!l->has_record)
 			continue;

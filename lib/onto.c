@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* onto.c - an image comes to rest on another backing node */
 #include <errno.h>
+#include <stdio.h>
 
 #include "lib/onto.h"
 
@@ -90,11 +91,8 @@ static void change_tag(const struct qi_onto *o, struct qi_record *r)
 
 	while (lowest && lowest->facts.backing != o->base)
 		lowest = lowest->facts.backing;
-	if (lowest == o->n)
-		return;
-	memset(r->tag, 0, sizeof(r->tag));
-	if (lowest && qi_record_state_of(lowest) == QI_RECORD_VALID)
-		memcpy(r->tag, lowest->record->tag, sizeof(r->tag));
+	snprintf(r->tag, sizeof(r->tag), "%s",
+		 lowest ? qi_node_tag(lowest) : "");
 }
 
 /* As the switch leaves it; NULL: the image has none, and needs none. */
