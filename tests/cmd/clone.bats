@@ -110,7 +110,7 @@ load layers
   # Out of sight: the mark alone keeps the clone from harm.
   qimg clone -q --drive d --tag t1 away/copy.qcow2
   write away/copy.qcow2 'write -P 2 64k 64k'
-  refuses 6 commit --drive d : "'one.qcow2'" shared
+  refuses 6 commit --drive d : "'one.qcow2'" 'clone --unshare'
   refuses 6 snapshot delete --drive d t1 : "'one.qcow2'"
   refuses 6 commit --drive away/copy.qcow2
   as_planned_unshare one.qcow2
@@ -195,7 +195,11 @@ as_planned_unshare() {
     fault_fired || break
     qemu-img compare -q -F raw d want.raw
     is_dirty 'exact 64+64 1024+64 2048+64 3072+64'
-    [ $code != 0 ] || continue
+    # The snapshot's own mark is made up for by that of the clone.
+    if [ $code = 0 ] || [ $code = 3 ]; then
+      qemu-img compare -q -F raw copy.qcow2 want.raw
+      continue
+    fi
     [ $code = 7 ]
     [ ! -e copy.qcow2 ]
     no_hidden_files

@@ -306,7 +306,7 @@ load layers
   refuses 6 snapshot delete --drive d t2 : child.qcow2
   # Where both may be done, less is copied down; but that would remove two.
   expect_code 0 qimg snapshot delete --drive d t1
-  says "'one.qcow2' was merged away"
+  says 'one now' "'three.qcow2'"
   qemu-img compare -q -F raw child.qcow2 t2.raw
   sound
   rm -rf ./*
