@@ -54,13 +54,16 @@ static void try_to_write(void)
 	}
 }
 
-/* The guest's writes, and a flush: a kill loses nothing then. */
-static void write_to_vm(void)
+/*
+ * The guest's writes, and a flush: a kill loses nothing then. QEMU drops
+ * discards while a job runs, and on the nodes that it opens by itself.
+ */
+static void write_to_vm(bool discards)
 {
 	struct requests r;
 
 	start_requests(&r, "raw");
-	add_requests(&r);
+	add_requests(&r, discards);
 	add_word(&r, "-c");
 	add_word(&r, "flush");
 	add_word(&r, "nbd+unix:///vm?socket=nbd");
@@ -72,7 +75,7 @@ static void use_transient(struct vm *v)
 {
 	qmp(v, "block-dirty-bitmap-add",
 	    json_pack("{s:s, s:s}", "node", "vm", "name", "transient"));
-	write_to_vm();
+	write_to_vm(false);
 	qmp(v,
 	    one_in(2) ? "block-dirty-bitmap-clear" :
 			"block-dirty-bitmap-remove",
@@ -88,7 +91,7 @@ static void snapshot_in_vm(struct vm *v, const char *top)
 		      "format", "qcow2"));
 	push_layer("");
 	snprintf(head()->path, sizeof(head()->path), "%s", top);
-	write_to_vm();
+	write_to_vm(false);
 }
 
 /* Into the layer below, which the VM goes on in. */
@@ -103,12 +106,12 @@ static void commit_in_vm(struct vm *v)
 	json_decref(node);
 	expect_event(v, "BLOCK_JOB_READY");
 	if (one_in(2))
-		write_to_vm();
+		write_to_vm(false);
 	qmp(v, "block-job-complete", json_pack("{s:s}", "device", "commit"));
 	expect_event(v, "BLOCK_JOB_COMPLETED");
 	/* What is below was not flushed by that. */
 	if (!failed)
-		write_to_vm();
+		write_to_vm(false);
 }
 
 /* What the VM does to its chain. */
@@ -132,7 +135,7 @@ static void run_vm(struct vm *v, enum change change, const char *top)
 		if (!m.bitmap[i].fuzzy)
 			check_recording(v, &m.bitmap[i]);
 	if (!failed)
-		write_to_vm();
+		write_to_vm(true);
 	if (!failed && one_in(2))
 		use_transient(v);
 	if (!failed)
@@ -142,7 +145,7 @@ static void run_vm(struct vm *v, enum change change, const char *top)
 	if (!failed && change == COMMIT)
 		commit_in_vm(v);
 	if (!failed && one_in(2))
-		write_to_vm();
+		write_to_vm(false);
 	/* After a commit, the drive still leads to the file that has gone. */
 	if (!failed && change != COMMIT)
 		try_to_write();
