@@ -346,7 +346,7 @@ int main(void)
 	const char *slow = getenv("QIMG_SAN");
 	uint64_t seed = number("QIMG_SEED", 2016);
 	unsigned steps =
-		(unsigned)number("QIMG_MODEL_STEPS", slow && *slow ? 60 : 250);
+		(unsigned)number("QIMG_MODEL_STEPS", slow && *slow ? 40 : 120);
 	bool all;
 
 	qimg = qimg_path();
