@@ -70,22 +70,30 @@ const char *qi_node_bitmaps_problem(struct qi_node *n)
 	return n->format->bitmaps ? n->format->bitmaps->problem(n) : NULL;
 }
 
-int qi_node_bitmap_ranges(struct qi_node *n, const char *name,
-			  struct qi_ranges **out, struct qi_error *e)
+int qi_node_bitmap_ranges_at(struct qi_node *n, size_t index,
+			     struct qi_ranges **out, struct qi_error *e)
 {
-	const struct qi_stored_bitmap *f = qi_node_stored_bitmap(n, name);
+	size_t count;
+	const struct qi_stored_bitmap *f =
+		&n->format->bitmaps->list(n, &count)[index];
 
-	if (!f)
-		return qi_fail(e, ENOENT, "'%s' has no bitmap '%s'", n->path,
-			       name);
 	if (f->problem)
 		return qi_fail(e, ESTALE,
 			       "bitmap '%s' of '%s' cannot be read: "
 			       "%s",
-			       name, n->path, f->problem);
-	return qi_ranges_bitmap(out, n, (size_t)qi_node_find_bitmap(n, name)) ?
-		       qi_no_memory(e) :
-		       0;
+			       f->name, n->path, f->problem);
+	return qi_ranges_bitmap(out, n, index) ? qi_no_memory(e) : 0;
+}
+
+int qi_node_bitmap_ranges(struct qi_node *n, const char *name,
+			  struct qi_ranges **out, struct qi_error *e)
+{
+	int which = qi_node_find_bitmap(n, name);
+
+	if (which < 0)
+		return qi_fail(e, ENOENT, "'%s' has no bitmap '%s'", n->path,
+			       name);
+	return qi_node_bitmap_ranges_at(n, (size_t)which, out, e);
 }
 
 static uint32_t segment_granularity(struct qi_node *n, const char *name)

@@ -288,6 +288,9 @@ const char *qi_node_bitmaps_problem(struct qi_node *n);
 /* Set bits of one node bitmap or segment as ranges. */
 int qi_node_bitmap_ranges(struct qi_node *n, const char *name,
 			  struct qi_ranges **out, struct qi_error *e);
+/* The same of the one at `index` in the list of qi_node_bitmaps(). */
+int qi_node_bitmap_ranges_at(struct qi_node *n, size_t index,
+			     struct qi_ranges **out, struct qi_error *e);
 
 /* A drive bitmap as seen from the head. */
 struct qi_drive_bitmap {

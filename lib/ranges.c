@@ -514,6 +514,9 @@ static int bits_next(struct qi_ranges *r, struct qi_range *out,
 		b->bit = to;
 		if (from < to && bits_range(b, from, to, out))
 			return 1;
+		/* Past the end of the disk nothing counts. */
+		if (from < to)
+			b->bit = b->chunk_bits;
 	}
 }
 

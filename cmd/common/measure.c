@@ -37,7 +37,7 @@ static void count_bytes(struct qi_measured *b, struct qi_ranges *ranges,
 /* ---------------------------------------------------------------- nodes */
 
 static void measure_stored(struct qi_measured *b, struct qi_node *n,
-			   const struct qi_bitmap_facts *f)
+			   const struct qi_bitmap_facts *f, size_t index)
 {
 	struct qi_ranges *ranges = NULL;
 	struct qi_error e = { "" };
@@ -61,7 +61,7 @@ static void measure_stored(struct qi_measured *b, struct qi_node *n,
 		b->colour = QI_RED;
 		return;
 	}
-	ret = qi_node_bitmap_ranges(n, b->name, &ranges, &e);
+	ret = qi_node_bitmap_ranges_at(n, index, &ranges, &e);
 	count_bytes(b, ranges, ret, &e);
 }
 
@@ -78,7 +78,7 @@ int qi_measure_node(struct qi_node *n, struct qi_measured **out, size_t *count,
 	}
 	*out = qi_xrealloc(NULL, (*count + 1) * sizeof(**out));
 	for (size_t i = 0; i < *count; i++)
-		measure_stored(&(*out)[i], n, &all[i]);
+		measure_stored(&(*out)[i], n, &all[i], i);
 	free(all);
 	return 0;
 }

@@ -247,6 +247,40 @@ daily  drive vm.qcow2  enabled       64 KiB  128 KiB  exact" ]
     (.reason | contains("vm.qcow2"))'
 }
 
+@test "list: very many bitmaps, in time" {
+  local seconds=6
+  if [ "${QIMG_SAN-}" ]; then seconds=60; fi
+  qemu-img bitmap --add vm.qcow2 a
+  # All with names that are alike, and with the same bits, which go on after
+  # the end of the disk.
+  perl -e '
+    open my $f, "+<:raw", "vm.qcow2" or die;
+    read $f, my $head, 4096;
+    my $extension = index $head, pack "L>2", 0x23852875, 24;
+    die if $extension < 0;
+    my $at = ((-s $f) + 65535) & ~65535;
+    my $table = $at + (1 << 23);
+    my $dir = "";
+    for my $i (1 .. 65535) {
+      my $name = "x" x 60 . $i;
+      $dir .= pack "Q> L>2 C2 n L>", $table, 1, 0, 1, 16, length $name, 0;
+      $dir .= $name . "\0" x (-(24 + length $name) % 8);
+    }
+    die if length $dir > 1 << 23;
+    seek $f, $at, 0;
+    print $f $dir;
+    seek $f, $table, 0;
+    print $f pack("Q>", $table + 65536), "\0" x 65528, "\5" x 65536;
+    seek $f, $extension + 8, 0;
+    print $f pack "L>2 Q>2", 65535, 0, length $dir, $at;'
+  # shellcheck disable=SC2016 # in there
+  expect_code 0 bash -c 'ulimit -t "$0" && exec "$@"' $seconds \
+    "$QIMG" bitmap list --output json vm.qcow2
+  # Of each eight bits of 64 KiB two are set.
+  json '.bitmaps | length == 65535 and
+    all(.[]; .["dirty-bytes"] == 524288 and .state == "disabled")'
+}
+
 @test "list: of what is not there" {
   mkbad
   refuses 1 bitmap list gone.qcow2 : "'gone.qcow2'"
