@@ -300,7 +300,7 @@ offered() {
   [ "$(offered hel)" = help ]
   [ "$(offered help gra)" = graph ]
   [ "$(offered help bitmap cl)" = clear ]
-  [ "$(offered bitmap po)" = "" ]
+  [ "$(offered bitmap gra)" = "" ]
   [ "$(offered bitmap cl)" = clear ]
   [ "$(offered map --start)" = --start-offset ]
   [ "$(offered info --output js)" = json ]
