@@ -60,6 +60,7 @@ static const struct qi_option merge_options[] = {
 	OPT_NODE,
 	QI_OPT_TEXT("into", 0, "NAME", &opt.into, QI_COMPLETE_BITMAP,
 		    "the bitmap that gets what the others have"),
+	QI_OPT_STRICT(&opt.strict),
 	QI_OPT_OUTPUT(&opt.output),
 	QI_OPT_DRY_RUN('n', &opt.dry_run),
 	QI_OPT_QUIET(&opt.quiet),
@@ -76,6 +77,7 @@ static const struct qi_option move_options[] = {
 		    "make it a bitmap of this image file"),
 	QI_OPT_TEXT("as", 0, "NEW", &opt.as, QI_COMPLETE_NONE,
 		    "give it another name"),
+	QI_OPT_STRICT(&opt.strict),
 	QI_OPT_OUTPUT(&opt.output),
 	QI_OPT_DRY_RUN('n', &opt.dry_run),
 	QI_OPT_QUIET(&opt.quiet),
@@ -89,6 +91,7 @@ static const struct qi_option populate_options[] = {
 	QI_OPT_FLAG("allocated", 0, &opt.allocated, "add what is allocated"),
 	QI_OPT_TEXT("differs-from", 0, "IMAGE", &opt.image, QI_COMPLETE_FILE,
 		    "add what reads differently from this image"),
+	QI_OPT_STRICT(&opt.strict),
 	QI_OPT_OUTPUT(&opt.output),
 	QI_OPT_DRY_RUN('n', &opt.dry_run),
 	QI_OPT_PROGRESS(&opt.progress),
@@ -151,6 +154,7 @@ static struct qi_bitmap_task task_of(const char *name)
 	return (struct qi_bitmap_task){ .drive = opt.drive,
 					.node = opt.node,
 					.name = name,
+					.strict = opt.strict,
 					.dry_run = opt.dry_run,
 					.quiet = opt.quiet,
 					.output = opt.output,
@@ -176,8 +180,8 @@ static int need_one_target(void)
 {
 	if (!opt.drive == !opt.node)
 		return qi_usage("give exactly one of --drive and --node");
-	if (opt.strict && !opt.drive)
-		return qi_usage("--strict is for --drive");
+	if (opt.strict && !opt.drive && !opt.to_drive)
+		return qi_usage("--strict is for drives");
 	return 0;
 }
 

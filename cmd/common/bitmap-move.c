@@ -32,7 +32,8 @@ int qi_bitmap_run_move(const struct qi_bitmap_task *t, const char *to_drive,
 {
 	const struct qi_bitmap_task to = { .drive = to_drive,
 					   .node = to_node,
-					   .name = as ? as : t->name };
+					   .name = as ? as : t->name,
+					   .strict = t->strict };
 	QI_AUTO_PLAN struct qi_plan plan = { 0 };
 	QI_AUTO_TEXT char *from_text = qi_bitmap_task_text(t);
 	QI_AUTO_TEXT char *to_text = qi_bitmap_task_text(&to);

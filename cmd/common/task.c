@@ -23,6 +23,7 @@ int qi_bitmap_task_open(const struct qi_bitmap_task *t, struct qi_graph *g,
 		return qi_graph_add(g, t->node, how, &out->node, e);
 	/* A drive is a chain. */
 	chain.no_backing = false;
+	chain.strict = t->strict;
 	ret = qi_drive_add(g, t->drive, &chain, drive, e);
 	out->drive = *drive;
 	return ret;

@@ -12,7 +12,7 @@
 struct qi_bitmap_task {
 	const char *drive, *node; /* paths; one is NULL */
 	const char *name;
-	bool dry_run, quiet;
+	bool strict, dry_run, quiet;
 	int output, wait, progress;
 };
 

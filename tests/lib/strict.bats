@@ -4,11 +4,13 @@
 load ../helpers
 load ../cmd/common
 
-# vm: a drive of one layer with bitmap b, and with a full backup in repo.
+# vm: a drive of one layer with bitmap b, and with a full backup in repo. The
+# layer has bitmap n.
 setup() {
   qemu-img create -q -f qcow2 one.qcow2 4M
   ln -s one.qcow2 vm
   qimg bitmap add -q --drive vm b
+  qimg bitmap add -q --node one.qcow2 n
   qimg backup -q --full --drive vm --bitmap b --to repo
 }
 
@@ -19,6 +21,11 @@ each() {
   for args in "bitmap add --drive vm -n c" "bitmap clear --drive vm -n b" \
     "bitmap remove --drive vm -n b" "bitmap disable --drive vm -n b" \
     "bitmap enable --drive vm -n b" "bitmap list --drive vm" \
+    "bitmap merge -n --drive vm --into b one.qcow2:n" \
+    "bitmap populate -n --drive vm --allocated b" \
+    "bitmap move -n --drive vm --to-drive vm --as c b" \
+    "bitmap move -n --drive vm --to-node one.qcow2 b" \
+    "bitmap move -n --node one.qcow2 --to-drive vm n" \
     "bitmap show --drive vm b" "bitmap show -U --drive vm b" \
     "snapshot create -n --drive vm s" \
     "backup -n --full --drive vm --to repo" \
@@ -88,8 +95,10 @@ foreign() {
 }
 
 @test "--strict is for drives" {
-  refuses 2 bitmap add --strict --node one.qcow2 n : '--drive'
-  refuses 2 bitmap show --strict --node one.qcow2 b : '--drive'
+  refuses 2 bitmap add --strict --node one.qcow2 n : 'drives'
+  refuses 2 bitmap move --strict --node one.qcow2 --to-node one.qcow2 --as x \
+    n : 'drives'
+  refuses 2 bitmap show --strict --node one.qcow2 b : 'drives'
   refuses 2 bitmap list --strict one.qcow2 : '--drive'
   refuses 2 commit --strict one.qcow2 : '--drive'
 }
