@@ -31,9 +31,10 @@ int qi_drive_check_conflicts(struct qi_drive *d, const char *name,
 		return qi_fail(e, EEXIST,
 			       "cannot change bitmap '%s' of drive '%s': its "
 			       "layer '%s' has a node bitmap of that name; "
-			       "choose another name, or 'qimg bitmap remove "
-			       "--node %s %s'",
-			       name, d->path, n->path, n->path, name);
+			       "choose another name, or give that one another "
+			       "with 'qimg bitmap move --node %s --to-node %s "
+			       "--as NEW %s'",
+			       name, d->path, n->path, n->path, n->path, name);
 	}
 	return 0;
 }

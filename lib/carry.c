@@ -143,9 +143,10 @@ static int check_place(const struct qi_carry *c, const char *name,
 		return ret;
 	return qi_fail(e, EEXIST,
 		       "'%s' has a node bitmap '%s', and the drive bitmap of "
-		       "that name needs its place; remove it first with 'qimg "
-		       "bitmap remove --node %s %s'",
-		       n->path, name, n->path, name);
+		       "that name needs its place; first give it another name "
+		       "with 'qimg bitmap move --node %s --to-node %s --as NEW "
+		       "%s', or 'qimg bitmap remove --node %s %s'",
+		       n->path, name, n->path, n->path, name, n->path, name);
 }
 
 /* A drive bitmap of which some part is in layers that go. */

@@ -104,7 +104,7 @@ static int check(struct work *w, struct qi_error *e)
 			       (unsigned long long)w->base->facts.size);
 	ret = qi_chain_check_readable(w->head, e);
 	if (!ret)
-		ret = qi_node_refuse_bitmap(w->head, "delete it", e);
+		ret = qi_node_check_loss(w->head, e);
 	if (!ret && !w->d->is_link)
 		ret = check_rename(w, e);
 	if (!ret)

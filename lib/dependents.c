@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #include "lib/drive.h"
+#include "lib/files.h"
 #include "lib/name.h"
 
 /* A file that rests on another, or a link. */
@@ -38,142 +39,17 @@ struct folder {
 	size_t count;
 };
 
+struct file_id {
+	dev_t dev;
+	ino_t ino;
+};
+
 struct qi_folders {
 	struct folder *all;
 	size_t count;
+	struct file_id *dismissed;
+	size_t dismissed_count;
 };
-
-/* ------------------------------------------------------- lists of files */
-
-void qi_files_free(struct qi_files *f)
-{
-	for (size_t i = 0; i < f->count; i++)
-		free(f->path[i]);
-	free(f->path);
-	*f = (struct qi_files){ 0 };
-}
-
-/* Is it time to double an array of so many elements? */
-static bool is_full(size_t count)
-{
-	return (count & (count - 1)) == 0;
-}
-
-static int add_file(struct qi_files *f, const char *path, struct qi_error *e)
-{
-	if (is_full(f->count)) {
-		char **p = realloc(f->path, (2 * f->count + 1) * sizeof(*p));
-
-		if (!p)
-			return qi_no_memory(e);
-		f->path = p;
-	}
-	f->path[f->count] = strdup(path);
-	if (!f->path[f->count])
-		return qi_no_memory(e);
-	f->count++;
-	return 0;
-}
-
-void qi_files_text(const struct qi_files *f, char *text, size_t len)
-{
-	/* For the end of the sentence. */
-	size_t room = len - 32, used = 0, i;
-
-	text[0] = '\0';
-	for (i = 0; i < f->count; i++) {
-		bool last = i && i + 1 == f->count;
-		int n = snprintf(text + used, room - used, "%s'%s'",
-				 last ? " and " :
-				 i    ? ", " :
-					"",
-				 f->path[i]);
-
-		if (n < 0 || (size_t)n >= room - used)
-			break;
-		used += (size_t)n;
-	}
-	if (i < f->count)
-		snprintf(text + used, len - used, "%s%zu %s", i ? " and " : "",
-			 f->count - i, i ? "more" : "images");
-}
-
-/* Does its signature say that the file is an image (of more than raw)? */
-static bool is_image(const char *path)
-{
-	QI_AUTOCLOSE struct qi_file *f = NULL;
-	uint8_t head[QI_PROBE_BYTES];
-	struct stat st;
-	ssize_t n;
-
-	if (stat(path, &st) || !S_ISREG(st.st_mode) ||
-	    qi_file_open(&f, path, false, NULL))
-		return false;
-	n = qi_file_read_some(f, 0, sizeof(head), head, NULL);
-	return n > 0 &&
-	       qi_format_probe(head, (size_t)n) != qi_format_find("raw");
-}
-
-static int by_name(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static int cannot_read(const char *dir, struct qi_error *e)
-{
-	return qi_fail(e, errno, "cannot read folder '%s': %s", dir,
-		       strerror(errno));
-}
-
-/* Is it a symbolic link that leads nowhere? */
-static bool is_broken_link(const char *path)
-{
-	struct stat st;
-
-	return !lstat(path, &st) && S_ISLNK(st.st_mode) && stat(path, &st) &&
-	       (errno == ENOENT || errno == ENOTDIR || errno == ELOOP);
-}
-
-static int list_folder(const char *dir, bool (*is_wanted)(const char *path),
-		       struct qi_files *out, struct qi_error *e)
-{
-	DIR *d = opendir(dir);
-	struct dirent *entry;
-	int ret = 0;
-
-	*out = (struct qi_files){ 0 };
-	if (!d)
-		return cannot_read(dir, e);
-	while (!ret && (entry = readdir(d))) {
-		QI_AUTOFREE char *path = NULL;
-
-		/* Hidden files are unfinished ones. */
-		if (entry->d_name[0] == '.')
-			continue;
-		path = qi_path_join(dir, entry->d_name);
-		if (!path)
-			ret = qi_no_memory(e);
-		else if (is_wanted(path))
-			ret = add_file(out, path, e);
-	}
-	closedir(d);
-	if (ret)
-		qi_files_free(out);
-	else if (out->count)
-		qsort(out->path, out->count, sizeof(char *), by_name);
-	return ret;
-}
-
-int qi_folder_images(const char *dir, struct qi_files *out, struct qi_error *e)
-{
-	return list_folder(dir, is_image, out, e);
-}
-
-int qi_folder_broken_links(const char *dir, struct qi_files *out,
-			   struct qi_error *e)
-{
-	return list_folder(dir, is_broken_link, out, e);
-}
 
 /* ------------------------------------------------------ reading a folder */
 
@@ -281,7 +157,7 @@ static int take(struct folder *f, const char *name, struct qi_error *e)
 	struct found *x;
 	int ret;
 
-	if (is_full(f->count)) {
+	if (qi_is_full(f->count)) {
 		x = realloc(f->files, (2 * f->count + 1) * sizeof(*x));
 		if (!x)
 			return qi_no_memory(e);
@@ -314,7 +190,7 @@ static int folder_read(struct folder *f, struct qi_error *e)
 	int ret = 0;
 
 	if (!d || fstat(dirfd(d), &st)) {
-		ret = cannot_read(f->path, e);
+		ret = qi_cannot_read_folder(f->path, e);
 		if (d)
 			closedir(d);
 		return ret;
@@ -363,9 +239,47 @@ void qi_folders_free(struct qi_folders *f)
 		folder_forget(&f->all[i]);
 		free(f->all[i].path);
 	}
-	if (f)
+	if (f) {
 		free(f->all);
+		free(f->dismissed);
+	}
 	free(f);
+}
+
+/* The folders that g knows, of which there may be none; NULL: no memory. */
+static struct qi_folders *folders_of(struct qi_graph *g)
+{
+	struct qi_folders **f = qi_graph_folders(g);
+
+	if (!*f)
+		*f = calloc(1, sizeof(**f));
+	return *f;
+}
+
+int qi_graph_dismiss(struct qi_graph *g, const struct qi_node *n,
+		     struct qi_error *e)
+{
+	struct qi_folders *f = folders_of(g);
+	struct file_id *p;
+
+	if (!f)
+		return qi_no_memory(e);
+	p = realloc(f->dismissed, (f->dismissed_count + 1) * sizeof(*p));
+	if (!p)
+		return qi_no_memory(e);
+	f->dismissed = p;
+	p[f->dismissed_count++] =
+		(struct file_id){ .dev = n->file->dev, .ino = n->file->ino };
+	return 0;
+}
+
+static bool is_dismissed(const struct qi_folders *f, const struct found *x)
+{
+	for (size_t i = 0; i < f->dismissed_count; i++)
+		if (f->dismissed[i].dev == x->dev &&
+		    f->dismissed[i].ino == x->ino)
+			return true;
+	return false;
 }
 
 void qi_graph_forget_folders(struct qi_graph *g)
@@ -379,31 +293,28 @@ void qi_graph_forget_folders(struct qi_graph *g)
 /* Index of a folder of the graph, by whatever path; -errno. */
 static int find_folder(struct qi_graph *g, const char *path, struct qi_error *e)
 {
-	struct qi_folders **f = qi_graph_folders(g);
+	struct qi_folders *f = folders_of(g);
 	struct folder *x;
 	struct stat st;
 
 	if (stat(path, &st))
-		return cannot_read(path, e);
-	if (!*f)
-		*f = calloc(1, sizeof(**f));
-	if (!*f)
+		return qi_cannot_read_folder(path, e);
+	if (!f)
 		return qi_no_memory(e);
-	for (size_t i = 0; i < (*f)->count; i++)
-		if ((*f)->all[i].dev == st.st_dev &&
-		    (*f)->all[i].ino == st.st_ino)
+	for (size_t i = 0; i < f->count; i++)
+		if (f->all[i].dev == st.st_dev && f->all[i].ino == st.st_ino)
 			return (int)i;
-	x = realloc((*f)->all, ((*f)->count + 1) * sizeof(*x));
+	x = realloc(f->all, (f->count + 1) * sizeof(*x));
 	if (!x)
 		return qi_no_memory(e);
-	(*f)->all = x;
-	x += (*f)->count;
+	f->all = x;
+	x += f->count;
 	*x = (struct folder){ .path = strdup(path),
 			      .dev = st.st_dev,
 			      .ino = st.st_ino };
 	if (!x->path)
 		return qi_no_memory(e);
-	return (int)(*f)->count++;
+	return (int)f->count++;
 }
 
 int qi_graph_scan(struct qi_graph *g, const char *folder, struct qi_error *e)
@@ -412,7 +323,7 @@ int qi_graph_scan(struct qi_graph *g, const char *folder, struct qi_error *e)
 	int i;
 
 	if (!d)
-		return cannot_read(folder, e);
+		return qi_cannot_read_folder(folder, e);
 	closedir(d);
 	i = find_folder(g, folder, e);
 	if (i < 0)
@@ -434,12 +345,15 @@ struct question {
 	const struct found **known; /* one for each of files */
 };
 
-static int ask_folder(struct question *q, struct folder *f, struct qi_error *e)
+static int ask_folder(struct question *q, const struct qi_folders *all,
+		      size_t which, struct qi_error *e)
 {
+	struct folder *f = &all->all[which];
 	int ret = folder_refresh(f, e);
 
 	for (size_t i = 0; i < f->count && !ret; i++)
-		ret = q->ask(q, &f->files[i], e);
+		if (!is_dismissed(all, &f->files[i]))
+			ret = q->ask(q, &f->files[i], e);
 	return ret;
 }
 
@@ -459,12 +373,12 @@ static int ask(struct question *q, struct qi_graph *g, struct qi_error *e)
 	if (two < 0)
 		return two;
 	f = *qi_graph_folders(g);
-	ret = ask_folder(q, &f->all[one], e);
+	ret = ask_folder(q, f, (size_t)one, e);
 	if (!ret && two != one)
-		ret = ask_folder(q, &f->all[two], e);
+		ret = ask_folder(q, f, (size_t)two, e);
 	for (int i = 0; !ret && (size_t)i < f->count; i++)
 		if (f->all[i].asked_for && i != one && i != two)
-			ret = ask_folder(q, &f->all[i], e);
+			ret = ask_folder(q, f, (size_t)i, e);
 	return ret < 0 ? ret : 0;
 }
 
@@ -494,7 +408,7 @@ static int ask_dependent(struct question *q, const struct found *x,
 	if (!rests || q->by_links != (x->target != NULL) ||
 	    (q->except && is_file(x, q->except)) || is_known(q, x))
 		return 0;
-	if (is_full(q->files->count)) {
+	if (qi_is_full(q->files->count)) {
 		size_t room = 2 * q->files->count + 1;
 		const struct found **p =
 			realloc(q->known, room * sizeof(const struct found *));
@@ -504,7 +418,7 @@ static int ask_dependent(struct question *q, const struct found *x,
 		q->known = p;
 	}
 	q->known[q->files->count] = x;
-	return add_file(q->files, x->target ? x->target : x->path, e);
+	return qi_files_add(q->files, x->target ? x->target : x->path, e);
 }
 
 int qi_graph_dependents(struct qi_graph *g, struct qi_node *n,

@@ -105,8 +105,9 @@ int qi_graph_find_link(struct qi_graph *g, struct qi_node *n, char **out,
 int qi_graph_dependents(struct qi_graph *g, struct qi_node *n,
 			const struct qi_node *except, struct qi_files *out,
 			struct qi_error *e);
-/* "'a', 'b' and 3 more"; len: over 32. */
-void qi_files_text(const struct qi_files *f, char *text, size_t len);
+/* Answer from now on as if the file of n, of any graph, were removed. */
+int qi_graph_dismiss(struct qi_graph *g, const struct qi_node *n,
+		     struct qi_error *e);
 /* -ESTALE with the list, when images other than `except` depend on n. */
 int qi_node_check_dependents(struct qi_node *n, const struct qi_node *except,
 			     const char *what, struct qi_error *e);

@@ -25,7 +25,7 @@ int qi_layer_check_removal(const struct qi_drive *d, struct qi_node *n,
 			       "when none is left, 'qimg clone --unshare %s' "
 			       "says so",
 			       n->path, n->path);
-	ret = qi_node_refuse_bitmap(n, "delete it", e);
+	ret = qi_node_check_loss(n, e);
 	if (!ret)
 		ret = qi_node_find_link(n, &link, e);
 	if (!ret && link)
@@ -42,14 +42,13 @@ static int make_journal(struct qi_fold *f, struct qi_error *e)
 	struct qi_uuid top = qi_node_uuid(f->above->facts.backing);
 	struct qi_record note = { 0 };
 
-	if (qi_record_state_of(f->above) == QI_RECORD_VALID && r->journal.kind)
+	/* Files of merged layers were seen to by qi_fold_finish(). */
+	if (qi_record_state_of(f->above) == QI_RECORD_VALID &&
+	    r->journal.kind == QI_JOURNAL_MOVE)
 		return qi_fail(e, ESTALE,
 			       "'%s' has a note of a command that was ended, "
-			       "'qimg %s'; run that again first",
-			       f->above->path,
-			       r->journal.kind == QI_JOURNAL_MOVE ?
-				       "bitmap move" :
-				       "snapshot delete");
+			       "'qimg bitmap move'; run that again first",
+			       f->above->path);
 	qi_journal_set(&note, QI_JOURNAL_DROP, &top, f->above->backing_name,
 		       f->tag);
 	f->journal = note.journal;
@@ -97,6 +96,8 @@ static int check_down(struct qi_fold *f, struct qi_error *e)
 
 static int check_up(struct qi_fold *f, struct qi_error *e)
 {
+	int ret;
+
 	f->onto = (struct qi_onto){
 		.n = f->above,
 		.base = f->base,
@@ -106,7 +107,8 @@ static int check_up(struct qi_fold *f, struct qi_error *e)
 		.progress = f->progress,
 		.journal = &f->journal,
 	};
-	return qi_onto_plan(&f->onto, e);
+	ret = qi_node_refuse_internal(f->above, "change what that reads", e);
+	return ret ? ret : qi_onto_plan(&f->onto, e);
 }
 
 /* Bytes are counted for --dry-run alone: they may have to be read. */
@@ -328,8 +330,9 @@ static int finish_one(struct qi_drive *d, struct qi_node *x,
 				   "remove '%s', which an earlier run has "
 				   "merged",
 				   left->path);
-	if (found > 0 && !ret && !dry_run)
-		ret = remove_file(left, e);
+	if (found > 0 && !ret)
+		ret = dry_run ? qi_graph_dismiss(d->head->graph, left, e) :
+				remove_file(left, e);
 	if (!ret && !dry_run)
 		ret = drop_journal(x, e);
 	qi_graph_free(g);

@@ -16,9 +16,34 @@ int qi_node_refuse_bitmap(struct qi_node *n, const char *what,
 		return 0;
 	return qi_fail(e, ESTALE,
 		       "'%s' has the node bitmap '%s', and this "
-		       "would %s; remove it first with 'qimg bitmap remove "
-		       "--node %s %s'",
-		       n->path, own, what, n->path, own);
+		       "would %s; first move it with 'qimg bitmap move --node "
+		       "%s --to-node FILE %s', or 'qimg bitmap remove --node "
+		       "%s %s'",
+		       n->path, own, what, n->path, own, n->path, own);
+}
+
+int qi_node_refuse_internal(struct qi_node *n, const char *what,
+			    struct qi_error *e)
+{
+	struct qi_internal_snapshot *all;
+	size_t count;
+	int ret = qi_internal_snapshots(n, &all, &count, e);
+
+	if (!ret && count)
+		ret = qi_fail(e, ESTALE,
+			      "'%s' has the internal snapshot '%s', and this "
+			      "would %s; 'qimg snapshot -d %s %s' removes it, "
+			      "if it is not wanted any more",
+			      n->path, all[0].name, what, all[0].name, n->path);
+	qi_internal_snapshots_free(all, count);
+	return ret;
+}
+
+int qi_node_check_loss(struct qi_node *n, struct qi_error *e)
+{
+	int ret = qi_node_refuse_bitmap(n, "delete it", e);
+
+	return ret ? ret : qi_node_refuse_internal(n, "delete it", e);
 }
 
 /* The layer whose backing file n is. */

@@ -37,5 +37,10 @@ int qi_merge_take_over(struct qi_merge *m, bool is_head, struct qi_error *e);
 /* -ESTALE and how to remove it, when n has a bitmap of its own. */
 int qi_node_refuse_bitmap(struct qi_node *n, const char *what,
 			  struct qi_error *e);
+/* The same for an internal snapshot; what would be done to it. */
+int qi_node_refuse_internal(struct qi_node *n, const char *what,
+			    struct qi_error *e);
+/* 0, or -ESTALE: the file of n has something that would be lost with it. */
+int qi_node_check_loss(struct qi_node *n, struct qi_error *e);
 
 #endif

@@ -14,6 +14,8 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "lib/files.h"
+#include "lib/merge.h"
 #include "lib/name.h"
 #include "lib/onto.h"
 
@@ -107,11 +109,23 @@ static int plan_steps(struct work *w, struct qi_plan *p, bool dry_run,
 	return ret ? qi_no_memory(e) : 0;
 }
 
+/* Only the state of now is copied. */
+static void warn_internal(const struct work *w)
+{
+	struct qi_error e;
+
+	if (w->onto.base != w->n->facts.backing &&
+	    qi_node_refuse_internal(w->n, "change what that reads", &e))
+		qi_warn(w->n->graph, "%s", e.text);
+}
+
 static int run_safe(struct work *w, struct qi_plan *p, bool dry_run,
 		    struct qi_error *e)
 {
 	int ret = qi_onto_plan(&w->onto, e);
 
+	if (!ret)
+		warn_internal(w);
 	if (!ret)
 		ret = plan_steps(w, p, dry_run, e);
 	return ret || dry_run ? ret : qi_onto_run(&w->onto, e);

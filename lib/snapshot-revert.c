@@ -45,7 +45,7 @@ static int check(struct work *w, struct qi_error *e)
 			       "cannot replace '%s': a snapshot has frozen it, "
 			       "and an image in another folder may rest on it",
 			       w->head->path);
-	ret = qi_node_refuse_bitmap(w->head, "delete it", e);
+	ret = qi_node_check_loss(w->head, e);
 	return ret ? ret :
 		     qi_node_check_dependents(w->head, NULL, "replace", e);
 }

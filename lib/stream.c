@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "lib/merge.h"
 #include "lib/onto.h"
 
 int qi_stream_prepare(struct qi_drive *d, struct qi_stream *s,
@@ -41,6 +42,9 @@ static int check(struct qi_drive *d, const struct qi_stream *s,
 
 	if (!ret)
 		ret = qi_chain_check_readable(d->head, e);
+	if (!ret && !is_range(s) && d->head->facts.backing != s->node)
+		ret = qi_node_refuse_internal(d->head, "change what that reads",
+					      e);
 	if (ret || !is_range(s))
 		return ret;
 	if (s->offset >= size)

@@ -155,6 +155,11 @@ static void foreign_argv(const char *const argv[])
 
 #define foreign(...) foreign_argv((const char *[]){ __VA_ARGS__, NULL })
 
+static const char *any_tool(void)
+{
+	return one_in(2) ? "qemu-img" : qimg;
+}
+
 static void move_file(const char *from, const char *to)
 {
 	note("mv %s %s", from, to);

@@ -258,11 +258,6 @@ static enum outcome step_rename_layer(void)
 
 /* ------------------------------------------------- snapshots in the head */
 
-static const char *any_tool(void)
-{
-	return one_in(2) ? "qemu-img" : qimg;
-}
-
 static enum outcome step_inner_create(void)
 {
 	struct inner *s = &m.inner;

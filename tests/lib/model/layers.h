@@ -23,6 +23,44 @@ static void clear_the_way(struct node_bitmap *b, bool can_move)
 		remove_node_bitmap(b);
 }
 
+/* The name of an internal snapshot in the file of that layer, or NULL. */
+static const char *inner_of(unsigned i)
+{
+	static char name[64];
+	json_t *root, *all;
+
+	if (failed ||
+	    call("qemu-img", "info", "-U", "--output=json", m.layer[i]->path))
+		return NULL;
+	root = output_json();
+	all = json_object_get(root, "snapshots");
+	snprintf(name, sizeof(name), "%s",
+		 text_in(json_array_get(all, 0), "name"));
+	json_decref(root);
+	return *name ? name : NULL;
+}
+
+/* A layer from one up to another that has an internal snapshot; -1: none. */
+static int inner_between(unsigned from, unsigned to)
+{
+	for (unsigned i = from; i <= to; i++)
+		if (inner_of(i))
+			return (int)i;
+	return -1;
+}
+
+static void remove_inner(unsigned i)
+{
+	const char *name = inner_of(i);
+
+	if (!name)
+		return;
+	note("# the internal snapshot %s is in the way", name);
+	foreign(any_tool(), "snapshot", "-d", name, m.layer[i]->path);
+	if (i + 1 == m.layers)
+		m.inner.exists = false;
+}
+
 /* A clone rests on a layer from one up to another. */
 static bool is_cloned(int from, int to)
 {
@@ -114,6 +152,11 @@ static enum outcome step_revert(void)
 
 	if (to < 0)
 		return NO_SENSE;
+	while (inner_of(m.layers - 1)) {
+		ours(6, "snapshot", "revert", "--drive", drive,
+		     m.layer[to]->tag);
+		remove_inner(m.layers - 1);
+	}
 	b = node_bitmap_between((unsigned)to + 1, m.layers - 1);
 	unclear = b || is_cloned(to + 1, (int)m.layers - 1) ||
 		  was_shared((unsigned)to + 1, m.layers - 1);
@@ -136,16 +179,19 @@ static enum outcome step_delete(void)
 
 	if (i < 0)
 		return NO_SENSE;
-	must_fail = is_cloned(i, i);
+	/* In the upper one, both ways; in the lower one, one of them. */
+	must_fail = is_cloned(i, i) || inner_of(at + 1);
 	/* Which of the two files stays is not settled; a base may be longer. */
-	unclear = node_bitmap_between(at, at + 1) || is_cloned(i + 1, i + 1) ||
-		  was_shared(at, at + 1) ||
+	unclear = inner_of(at) || node_bitmap_between(at, at + 1) ||
+		  is_cloned(i + 1, i + 1) || was_shared(at, at + 1) ||
 		  size_of_layer(at) > size_of_layer(at + 1);
 	if (!ours(must_fail ? 6 :
 		  unclear   ? OK_OR_REFUSED :
 			      0,
-		  "snapshot", "delete", "--drive", drive, m.layer[at]->tag))
+		  "snapshot", "delete", "--drive", drive, m.layer[at]->tag)) {
+		remove_inner(at + 1);
 		return REFUSED;
+	}
 	note_merge(at);
 	excuse_node_bitmaps(at, content_of_layer(at + 1));
 	if (at + 2 == m.layers)
@@ -186,6 +232,7 @@ static enum outcome commit_into(unsigned to, const char *option,
 {
 	bool may_fail = was_shared(to, m.layers - 1);
 	struct node_bitmap *b = hurt_by_commit(to);
+	int inner;
 
 	/* Of those in between, none may have to shrink. */
 	for (unsigned i = to; i + 1 < m.layers; i++)
@@ -198,6 +245,10 @@ static enum outcome commit_into(unsigned to, const char *option,
 		ours(6, "commit", "--drive", drive, option, node);
 		clear_the_way(b, m.is_link);
 		b = hurt_by_commit(to);
+	}
+	while ((inner = inner_between(to + 1, m.layers - 1)) >= 0) {
+		ours(6, "commit", "--drive", drive, option, node);
+		remove_inner((unsigned)inner);
 	}
 	if (failed || !ours(may_fail ? OK_OR_REFUSED : 0, "commit", "--drive",
 			    drive, option, node))
@@ -241,6 +292,11 @@ static enum outcome step_stream(void)
 {
 	int base = m.layers < 2 || one_in(2) ? -1 : (int)below(m.layers - 1);
 
+	while (base + 2 != (int)m.layers && inner_of(m.layers - 1)) {
+		ours(6, "stream", "--drive", drive, base < 0 ? NULL : "--base",
+		     base < 0 ? NULL : m.layer[base]->path);
+		remove_inner(m.layers - 1);
+	}
 	ours(0, "stream", "--drive", drive, base < 0 ? NULL : "--base",
 	     base < 0 ? NULL : m.layer[base]->path);
 	note_base(base);
