@@ -47,10 +47,8 @@ complains() {
 
 # state [FOLDER]: all files below it, hidden ones too, with their content.
 state() {
-  find "${1-.}" -mindepth 1 ! -name 'hold.*' ! -name 'separate-*' \
-    -printf '%p %y %l\n' | sort
-  find "${1-.}" -type f ! -name 'hold.*' ! -name 'separate-*' -print0 |
-    sort -z | xargs -0r sha256sum
+  find "${1-.}" -mindepth 1 ! -name 'hold.*' -printf '%p %y %l\n' \
+    -type f -exec sha256sum {} + | sort
 }
 
 # refuses CODE ARG... [: TEXT...]: qimg fails with CODE and a message that

@@ -10,7 +10,7 @@ load layers
   for kind in link plain; do
     mklayers $kind
     as_planned stream --drive d
-    json '.bytes > 0 and .base == ""'
+    json '.bytes > 0 and .base == null'
     sound
     [[ $(layers) =~ ^[^\ ]+$ ]]
     is_dirty 'exact 64+64 1024+64 2048+64 3072+64'
@@ -84,7 +84,7 @@ load layers
   qimg stream -q --drive d
   before=$(state)
   expect_code 0 qimg stream --drive d
-  says '0 B' 'rests on nothing'
+  says 'nothing: the head rests on no other layer'
   [ "$before" = "$(state)" ]
   refuses 6 stream --drive d --base one.qcow2 : "'one.qcow2'" 'snapshot list'
 }
