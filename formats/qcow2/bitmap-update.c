@@ -141,7 +141,7 @@ static int store_bits(struct update *u, struct qcow2_bitmap *b,
 	unsigned granularity = b->facts.granularity_bits;
 	uint64_t chunk_bits = (uint64_t)u->q->cluster_size * 8;
 	QI_AUTOFREE uint8_t *buf = qi_alloc_aligned(u->q->cluster_size);
-	uint64_t total = ((u->q->h.size - 1) >> granularity) + 1;
+	uint64_t total = qi_div_up(u->size, 1ull << granularity);
 	struct qi_range ahead = { 0 };
 
 	if (!buf)
@@ -150,7 +150,7 @@ static int store_bits(struct update *u, struct qcow2_bitmap *b,
 		uint64_t first = i * chunk_bits, set;
 		int ret;
 
-		/* Bits past the end of the disk stay zero. */
+		/* Bits past the end that the disk will have stay zero. */
 		memset(buf, 0, u->q->cluster_size);
 		ret = fill_chunk(bits, &ahead, granularity, first,
 				 qi_min(chunk_bits, total - first), buf, &set,

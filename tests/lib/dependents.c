@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "lib/drive.h"
+#include "lib/files.h"
 #include "tests/lib/run.h"
 #include "tests/lib/tap.h"
 
