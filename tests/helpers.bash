@@ -53,6 +53,51 @@ expect_code() {
   fi
 }
 
+# each_fault COMMAND...: in copies of ./drive, one call after the other of those
+# of the command that change something fails, or is where it gets killed. What
+# is left `look WHAT` judges, a function of the test, in the copy, by $status
+# and $stderr, too; not again what an earlier fault has left. In the end ./try
+# is as a run without a fault leaves it.
+#
+# Of calls that fail a sample has to do, and of all under sanitizers; in a long
+# run nothing is left out. $faults: other ones, each KIND:ACTION. $sparse: a
+# sample of what comes late has to do, too.
+each_fault() {
+  local fault first=1 step n=1 left sparse=$sparse
+  local -A looked=()
+  for fault in ${faults-change:EIO change:kill change:kill-after}; do
+    step=1
+    [[ $fault == *:kill ]] || step=3
+    [ -z "$QIMG_SAN" ] || step=5
+    [ -z "$QIMG_LONG" ] || step=1 sparse=
+    if [[ $fault == *:kill-after ]]; then
+      # As killed before the next call, but for the last one.
+      first=$((n > 6 ? n - 5 : 1)) step=1
+    fi
+    for ((n = first; n < 600; n += step + (sparse ? n / 8 : 0))); do
+      cd "$BATS_TEST_TMPDIR" || return
+      rm -rf try
+      cp -a drive try
+      cd try || return
+      status=0
+      QIMG_FAULT=${fault/:/:$n:} "$@" >/dev/null 2>"$BATS_TEST_TMPDIR.err" ||
+        status=$?
+      fault_fired || break
+      slurp stderr "$BATS_TEST_TMPDIR.err"
+      echo "$* $fault $n: $status $stderr"
+      [[ $fault != *:EIO || $stderr != *qimg:\ *$'\n'qimg:\ * ]]
+      left=$status:$(sha256sum ./* .[!.]* 2>/dev/null || true)
+      [ -z "${looked[$left]-}" ] || continue
+      looked[$left]=1
+      look "$* $fault $n"
+    done
+    echo "after $((n - 1)) calls it is done: $status $(<"$BATS_TEST_TMPDIR.err")"
+    [ "$n" -gt 3 ]
+    [ "$n" -lt 600 ]
+  done
+  cd "$BATS_TEST_TMPDIR" || return
+}
+
 # format_of FILE: what to tell qemu about it; only raw must not be guessed.
 format_of() {
   local magic

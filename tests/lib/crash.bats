@@ -45,46 +45,25 @@ intact() {
   done
 }
 
-# each_call KIND NAME COMMAND...: fault by fault until the command ends well.
-# Sets $calls. The command is run in the folder of the drive.
+# each_call KIND COMMAND...: in the folder of the drive.
 each_call() {
-  local kind=$1 action n code first=1 step=1
-  shift
-  [ -z "$QIMG_SAN" ] || step=3
-  make_drive "$kind"
-  # Killed after a call is killed before the next one; but after the last.
-  for action in EIO kill kill-after; do
-    [ $action != kill-after ] || first=$((n - step))
-    for ((n = first; n < 300; n += step)); do
-      rm -rf try
-      cp -a drive try
-      cd try || return
-      code=0
-      QIMG_FAULT=change:$n:$action "$QIMG" "$@" >/dev/null 2>../err || code=$?
-      if ! fault_fired; then
-        cd .. && break
-      fi
-      if [ $code = 0 ]; then
-        intact "$* $action $n: it did not matter"
-        cd .. && continue
-      fi
-      if [ $action = EIO ]; then
-        [ "$(wc -l <../err)" = 1 ]
-      fi
-      intact "$* $action $n"
-      after_fault "$* $action $n"
-      "$QIMG" "$@" >/dev/null 2>../err || finished "$* $action $n"
-      intact "$*, again after $action $n"
-      # No unfinished file stays behind.
-      [ -z "$(find . -name '.*qimg*')" ]
-      cd ..
-    done
-    [ "$n" -gt 3 ]
-    [ "$n" -lt 300 ]
-  done
+  make_drive "$1"
+  command=("$QIMG" "${@:2}")
+  each_fault "${command[@]}"
 }
 
-# shellcheck disable=SC2317 # each_call runs them
+# shellcheck disable=SC2317 # each_fault runs it
+look() {
+  intact "$1"
+  [ "$status" != 0 ] || return 0
+  after_fault "$1"
+  "${command[@]}" >/dev/null 2>../err || finished "$1"
+  intact "$1, again"
+  # No unfinished file stays behind.
+  [ -z "$(find . -name '.*qimg*')" ]
+}
+
+# shellcheck disable=SC2317 # look runs them
 # By default the dirty set stays as it is, and the rerun succeeds.
 after_fault() {
   diff <(dirty) ../want.dirty
