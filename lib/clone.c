@@ -124,6 +124,25 @@ static int check_place(const struct work *w, struct qi_error *e)
 		       path);
 }
 
+/* The head is empty: the layer below it is cloned, whatever its tag is. */
+static void warn_of_tag(const struct work *w)
+{
+	const char *tag = w->how->tag, *has = qi_node_tag(w->d->head);
+
+	if (!tag || w->snapshots || !strcmp(tag, has))
+		return;
+	if (*has)
+		qi_warn(w->d->head->graph,
+			"no snapshot '%s' is made: nothing was written since "
+			"snapshot '%s', which is cloned",
+			tag, has);
+	else
+		qi_warn(w->d->head->graph,
+			"no snapshot '%s' is made: '%s' is empty, and '%s' is "
+			"cloned",
+			tag, w->d->head->path, w->base_path);
+}
+
 static int check(struct work *w, struct qi_error *e)
 {
 	const char *path = w->how->path;
@@ -135,6 +154,7 @@ static int check(struct work *w, struct qi_error *e)
 	if (ret)
 		return ret;
 	snprintf(w->base_path, sizeof(w->base_path), "%s", w->base->path);
+	warn_of_tag(w);
 	if (qi_record_state_of(w->base) == QI_RECORD_UNKNOWN)
 		return qi_fail(e, ESTALE,
 			       "cannot clone '%s': its record is damaged or of "

@@ -101,7 +101,8 @@ each_fault() {
 # format_of FILE: what to tell qemu about it; only raw must not be guessed.
 format_of() {
   local magic
-  IFS= read -rN3 magic <"$1" || true
+  # Up to a null byte: a disk may start with many of them.
+  IFS= read -rn3 -d '' magic <"$1" || true
   case $1:$magic in
   *.raw:*) echo raw ;;
   *:QFI) echo qcow2 ;;

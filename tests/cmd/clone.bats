@@ -87,6 +87,18 @@ load layers
   json '.bitmaps == []'
 }
 
+@test "--tag for a head that is empty: a warning, and no snapshot" {
+  mklayers link
+  qimg snapshot create -q --drive d t3
+  have_before=$(layers)
+  expect_code 0 qimg clone -q --drive d --tag t4 copy.qcow2
+  [[ $stderr == "qimg: warning: no snapshot 't4' is made"*"'t3'"* ]]
+  have "$have_before"
+  # Run again: the clone is there, and so is what it was asked for.
+  expect_code 0 qimg clone -q --drive d --tag t3 copy.qcow2
+  [ -z "$stderr" ]
+}
+
 @test "raw and v2: no mark, and a warning that says so" {
   truncate -s 1M low
   qemu-io -f raw -c 'write -P 1 0 64k' low >/dev/null

@@ -157,3 +157,17 @@ rests() {
   qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 store/o.qcow2
   rests "$PWD/store/o.qcow2"
 }
+
+@test "a frozen or shared layer does not shrink, wherever its overlays are" {
+  mkdir away
+  qimg snapshot create -q --drive vm s
+  mv vm.s.qcow2 away
+  refuses 1 resize --shrink top.qcow2 1M : "a snapshot has frozen it"
+  qemu-img create -q -f qcow2 one.qcow2 4M
+  ln -s one.qcow2 d
+  qemu-io -c 'write 0 64k' one.qcow2 >/dev/null
+  qimg clone -q --drive d away/copy.qcow2
+  rm -f d.*
+  refuses 1 resize --shrink one.qcow2 1M : "clones were made on it"
+  qimg resize -q one.qcow2 5M
+}

@@ -334,7 +334,7 @@ spoil_record() {
   qimg bitmap add -q --node one.qcow2 taken
   one_line 1 bitmap add --drive d taken
   [[ $stderr == *"'one.qcow2' has a node bitmap"* ]]
-  [[ $stderr == *'qimg bitmap remove --node one.qcow2 taken'* ]]
+  [[ $stderr == *'qimg bitmap move --node one.qcow2 --to-node one.qcow2 --as NEW taken'* ]]
   have 'exact exact'
   qimg bitmap remove -q --node one.qcow2 taken
   qimg bitmap add -q --drive d taken
