@@ -442,8 +442,9 @@ static void take_mark_off(int on)
 	for (size_t i = 0; i < CLONES; i++)
 		if (m.clone[i].exists && m.clone[i].rests_on >= on)
 			return;
-	ours(0, "clone", "--unshare", m.layer[on]->path);
-	m.layer[on]->was_shared = false;
+	/* Layers that the drive has left may rest on it, too. */
+	if (ours(OK_OR_REFUSED, "clone", "--unshare", m.layer[on]->path))
+		m.layer[on]->was_shared = false;
 }
 
 static enum outcome step_clone_remove(void)
