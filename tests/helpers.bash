@@ -19,6 +19,14 @@ fault_fired() {
   rm "$QIMG_FAULT_LOG" 2>/dev/null
 }
 
+# some WORD...: each on a line. Sanitizers look for other things than a plain
+# run: one word in three has to do, and what was judged there is not again.
+some() {
+  local i step=1
+  [ -z "$QIMG_SAN" ] || step=3
+  for ((i = 1; i <= $#; i += step)); do echo "${!i}"; done
+}
+
 # run_apart COMMAND...: as bats' run does it; $output is stdout alone, $stderr
 # the rest. Without most of the processes that run starts: they add up.
 run_apart() {
@@ -112,11 +120,13 @@ format_of() {
 
 # oracle_check IMG: qemu-img finds neither corruption nor leak.
 oracle_check() {
+  [ -z "$QIMG_SAN" ] || return 0
   qemu-img check -q -f "$(format_of "$1")" "$1"
 }
 
 # oracle_equal A B: qemu-img finds the same content in both.
 oracle_equal() {
+  [ -z "$QIMG_SAN" ] || return 0
   qemu-img compare -q -f "$(format_of "$1")" -F "$(format_of "$2")" "$1" "$2"
 }
 

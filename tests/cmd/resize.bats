@@ -47,7 +47,7 @@ dirty() {
 
 @test "all kinds of images, to and fro" {
   local kind size
-  for kind in "${kinds[@]}"; do
+  for kind in $(some "${kinds[@]}"); do
     rm -f -- *
     mkdisk "$kind" 8M
     for size in 9M 5M 10M 1000k 3333632 12M 1M 512 64M; do
@@ -65,12 +65,12 @@ dirty() {
   echo "QIMG_SEED=$seed"
   RANDOM=$seed
   mkdisk cluster_size=4k 8M
-  for ((i = 0; i < 25; i++)); do
+  for i in $(some {1..25}); do
     size=$(((RANDOM * 32768 + RANDOM) % 32768 * 512 + 512))
     qimg resize -q --shrink disk.qcow2 $size
     resized $size
     off=$(((RANDOM * 32768 + RANDOM) % (size / 512) * 512))
-    write disk.qcow2 "write -P $((i + 1)) $off $((size - off))"
+    write disk.qcow2 "write -P $i $off $((size - off))"
     qemu-img convert -O raw disk.qcow2 want.raw
   done
 }

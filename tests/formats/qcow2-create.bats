@@ -10,31 +10,39 @@ teardown() {
   unmount_small
 }
 
-# pick WORD...: one of them; - stands for none.
+# pick WORD...: $word is one of them; - stands for none. Not in a subshell, where
+# RANDOM starts anew, whatever the seed was.
 pick() {
   local words=("$@")
-  local word=${words[RANDOM % $#]}
-  if [ "$word" != - ]; then echo "$word"; fi
+  word=${words[RANDOM % $#]}
+  if [ "$word" = - ]; then word=; fi
 }
 
-# random_options: as after -o, options that go together for any image.
+# random_options: $options, as after -o, go together for any image.
 random_options() {
-  local o
+  local parts=()
+  picked() {
+    pick "$@"
+    if [ -n "$word" ]; then parts+=("$word"); fi
+  }
   if [ $((RANDOM % 6)) = 0 ]; then
-    o="compat=0.10,$(pick - cluster_size=512 cluster_size=4k)"
+    parts=(compat=0.10)
+    picked - cluster_size=512 cluster_size=4k
   else
-    o=$(pick - - refcount_bits=1 refcount_bits=4 refcount_bits=64)
-    o+=,$(pick - lazy_refcounts=on),$(pick - compression_type=zstd)
-    o+=,$(pick - - data_file=d.raw data_file=d.raw,data_file_raw=on)
+    picked - - refcount_bits=1 refcount_bits=4 refcount_bits=64
+    picked - lazy_refcounts=on
+    picked - compression_type=zstd
+    picked - - data_file=d.raw data_file=d.raw,data_file_raw=on
     if [ $((RANDOM % 2)) = 0 ]; then
-      o+=,extended_l2=on,$(pick - cluster_size=16k cluster_size=2M)
+      parts+=(extended_l2=on)
+      picked - cluster_size=16k cluster_size=2M
     else
-      o+=,$(pick - cluster_size=512 cluster_size=4k cluster_size=2M)
+      picked - cluster_size=512 cluster_size=4k cluster_size=2M
     fi
   fi
-  o+=,$(pick - - preallocation=metadata preallocation=falloc \
-    preallocation=full)
-  sed -E 's/,+/,/g; s/^,//; s/,$//' <<<"$o"
+  picked - - preallocation=metadata preallocation=falloc preallocation=full
+  printf -v options '%s,' "${parts[@]}"
+  options=${options%,}
 }
 
 # describe IMG: what QEMU sees in it but for names and places. Which stored
@@ -84,8 +92,10 @@ both() {
   local seed=${SEED:-7341} n
   echo "SEED=$seed"
   RANDOM=$seed
-  for ((n = 0; n < 16; n++)); do
-    both "$(random_options)" "$(pick 3M 5M 4195328)"
+  for n in $(some {1..16}); do
+    random_options
+    pick 3M 5M 4195328
+    both "$options" "$word"
   done
 }
 
@@ -209,8 +219,9 @@ both() {
   RANDOM=$seed
   mkpattern a.raw 9M "$seed"
   truncate -s 9500160 a.raw
-  for ((n = 0; n < 14; n++)); do
-    o=$(random_options)
+  for n in $(some {1..14}); do
+    random_options
+    o=$options
     c=
     if [[ $o != *preallocation* && $o != *data_file* ]]; then c=-c; fi
     echo "$c -o $o"

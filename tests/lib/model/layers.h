@@ -299,7 +299,9 @@ static enum outcome step_stream(void)
 	}
 	ours(0, "stream", "--drive", drive, base < 0 ? NULL : "--base",
 	     base < 0 ? NULL : m.layer[base]->path);
-	note_base(base);
+	/* Else there was nothing to do, nor to mend. */
+	if (base + 2 != (int)m.layers)
+		note_base(base);
 	return DONE;
 }
 
