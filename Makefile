@@ -4,6 +4,7 @@
 #
 #   make [all]       the program and the library
 #   make check       build, then run all tests; T= chooses some of them
+#   make check-long  the same without samples, and long random lives: hours
 #   make lint        formatter, static analysis, scripts, man pages
 #   make demo        backups of a disk of real files, each point proved
 #   make bench       measurements
@@ -26,7 +27,7 @@ T :=
 
 goals := $(or $(MAKECMDGOALS),all)
 
-.PHONY: all check lint demo bench install uninstall deps clean
+.PHONY: all check check-long lint demo bench install uninstall deps clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
 all:
@@ -188,6 +189,10 @@ run = QIMG='$(abspath $(B))/qimg' QIMG_SRC='$(CURDIR)' \
 
 check: all $(TEST_BIN)
 	@$(run) tests/run
+
+# All calls where `check` takes a sample, and long random lives: some hours.
+check-long: all $(TEST_BIN)
+	@$(run) QIMG_LONG=1 QIMG_LIMIT=$(or $(QIMG_LIMIT),14400) tests/run
 
 lint:
 	@$(run) .ci/lint

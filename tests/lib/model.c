@@ -23,9 +23,6 @@ struct verb {
 	unsigned weight;
 	const char *name;
 	enum outcome (*take)(void);
-	/* What its help starts with, where it may not be there yet. */
-	const char *command;
-	bool is_missing;
 	unsigned tried, done;
 	unsigned turns; /* in this life */
 };
@@ -35,30 +32,30 @@ static struct verb verbs[] = {
 	{ 4, "write and be killed", step_killed_write },
 	{ 6, "a VM", step_vm },
 	{ 9, "snapshot create", step_snapshot },
-	{ 4, "snapshot revert", step_revert, "snapshot revert" },
-	{ 5, "snapshot delete", step_delete, "snapshot delete" },
+	{ 4, "snapshot revert", step_revert },
+	{ 5, "snapshot delete", step_delete },
 	{ 6, "commit", step_commit },
-	{ 3, "commit --into", step_commit_into, "commit --into" },
-	{ 3, "stream", step_stream, "stream" },
-	{ 2, "stream a range", step_stream_range, "stream" },
+	{ 3, "commit --into", step_commit_into },
+	{ 3, "stream", step_stream },
+	{ 2, "stream a range", step_stream_range },
 	{ 2, "rebase", step_rebase },
 	{ 5, "resize", step_resize },
-	{ 3, "clone", step_clone, "clone" },
-	{ 2, "write to a clone", step_clone_write, "clone" },
-	{ 2, "remove a clone", step_clone_remove, "clone" },
+	{ 3, "clone", step_clone },
+	{ 2, "write to a clone", step_clone_write },
+	{ 2, "remove a clone", step_clone_remove },
 	{ 5, "bitmap clear", step_clear },
 	{ 3, "bitmap remove and add", step_add_again },
 	{ 4, "bitmap disable or enable", step_pause },
-	{ 3, "bitmap merge", step_merge, "bitmap merge" },
-	{ 3, "bitmap populate", step_populate, "bitmap populate" },
-	{ 2, "bitmap move there and back", step_move_round, "bitmap move" },
+	{ 3, "bitmap merge", step_merge },
+	{ 3, "bitmap populate", step_populate },
+	{ 2, "bitmap move there and back", step_move_round },
 	{ 5, "node bitmap add", step_node_add },
 	{ 2, "node bitmap remove", step_node_remove },
 	{ 2, "node bitmap clear", step_node_clear },
 	{ 2, "node bitmap disable or enable", step_node_pause },
-	{ 2, "node bitmap merge", step_node_merge, "bitmap merge" },
-	{ 2, "node bitmap populate", step_node_populate, "bitmap populate" },
-	{ 2, "node bitmap move", step_node_move, "bitmap move" },
+	{ 2, "node bitmap merge", step_node_merge },
+	{ 2, "node bitmap populate", step_node_populate },
+	{ 2, "node bitmap move", step_node_move },
 	{ 2, "foreign bitmap merge", step_node_foreign_merge },
 	{ 2, "node verb on a segment", step_node_verb },
 	{ 4, "foreign overlay", step_overlay },
@@ -74,50 +71,12 @@ static struct verb verbs[] = {
 
 #define VERBS (sizeof(verbs) / sizeof(verbs[0]))
 
-/* "VERB --help" of a verb that is not there prints another one's. */
-static bool is_there(const char *command)
-{
-	char text[64];
-	const char *argv[4] = { qimg };
-	char *rest, *out;
-	size_t n = 1;
-	bool yes;
-
-	snprintf(text, sizeof(text), "%s", command);
-	for (char *w = strtok_r(text, " ", &rest); w;
-	     w = strtok_r(NULL, " ", &rest))
-		if (*w != '-')
-			argv[n++] = w;
-	argv[n] = "--help";
-	if (n == 1 || run_argv((const char *[]){ argv[0], argv[1], argv[2],
-						 argv[3], NULL }))
-		return false;
-	out = slurp("out", NULL);
-	yes = strstr(out,
-		     strstr(command, "--") ? strstr(command, "--") : command);
-	free(out);
-	return yes;
-}
-
 static bool has_program(const char *name)
 {
 	char text[64];
 
 	snprintf(text, sizeof(text), "command -v %s", name);
 	return run("sh", "-c", text) == 0;
-}
-
-static void find_commands(void)
-{
-	lists_tags = is_there("snapshot list");
-	has_move = is_there("bitmap move");
-	for (size_t i = 0; i < VERBS; i++) {
-		struct verb *v = &verbs[i];
-
-		v->is_missing = v->command && !is_there(v->command);
-		if (v->is_missing)
-			printf("# not there: qimg %s\n", v->command);
-	}
 }
 
 /* One that had the fewest turns. */
@@ -129,7 +88,7 @@ static struct verb *rare_verb(void)
 	for (size_t k = 0; k < VERBS; k++) {
 		struct verb *v = &verbs[(first + k) % VERBS];
 
-		if (!v->is_missing && (!rarest || v->turns < rarest->turns))
+		if (!rarest || v->turns < rarest->turns)
 			rarest = v;
 	}
 	return rarest;
@@ -223,8 +182,6 @@ static const char *take_step(void)
 		remove_leftovers();
 	while (outcome == NO_SENSE && !failed) {
 		v = any_verb();
-		if (v->is_missing)
-			continue;
 		note("# %s", v->name);
 		outcome = v->take();
 		/* One that never makes sense must not be in the way. */
@@ -328,7 +285,7 @@ static bool show_verbs(void)
 		const struct verb *v = &verbs[i];
 
 		printf("# %s: %u, done %u\n", v->name, v->tried, v->done);
-		all &= v->done || v->is_missing;
+		all &= v->done;
 	}
 	return all;
 }
@@ -344,16 +301,18 @@ int main(void)
 {
 	const char *only = getenv("QIMG_MODEL_LIFE");
 	const char *slow = getenv("QIMG_SAN");
+	bool is_long = number("QIMG_LONG", 0);
 	uint64_t seed = number("QIMG_SEED", 2016);
-	unsigned steps =
-		(unsigned)number("QIMG_MODEL_STEPS", slow && *slow ? 40 : 120);
+	unsigned steps = (unsigned)number("QIMG_MODEL_STEPS", slow && *slow ?
+								      40 :
+							      is_long ? 5000 :
+									120);
 	bool all;
 
 	qimg = qimg_path();
 	/* A QEMU that has died is found by what it does not say. */
 	signal(SIGPIPE, SIG_IGN);
 	trace.says_all = number("QIMG_MODEL_SAY", 0);
-	find_commands();
 	if (!only || !strcmp(only, "link"))
 		live("link", seed, steps);
 	if (!only || !strcmp(only, "plain"))

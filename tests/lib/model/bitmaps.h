@@ -345,7 +345,7 @@ static bool move_node_bitmap(struct node_bitmap *b, unsigned to)
 	static bool dirty[SECTORS];
 	struct stat st;
 
-	if (!has_move || b->lost || from < 0 || (int)to == from ||
+	if (b->lost || from < 0 || (int)to == from ||
 	    size_of_layer(to) < size_of_layer((unsigned)from))
 		return false;
 	if (!ours(0, "bitmap", "move", "--node", b->path, "--to-node",

@@ -365,7 +365,7 @@ static void compare_all(void)
 		compare_addresses();
 	compare_layers();
 	compare_clones(all_clones);
-	if (!failed && lists_tags)
+	if (!failed)
 		compare_tags();
 }
 

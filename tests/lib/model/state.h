@@ -105,8 +105,6 @@ static struct {
 static const char drive[] = "vm.qcow2";
 static const char *qimg;
 static bool failed;
-/* Is there a `qimg snapshot list`, a `qimg bitmap move`? */
-static bool lists_tags, has_move;
 
 /* What a step came to. */
 enum outcome { NO_SENSE, REFUSED, DONE };
