@@ -7,7 +7,7 @@ load ../helpers
 
 # mklayers link|plain: drive/d of four layers, 1 MiB, changed in each since the
 # start of its bitmap; want.raw is its content, start.raw that at the start.
-# $2: KiB that each layer changes besides.
+# $2: KiB that each layer changes besides, $3: how many layers are on the first.
 mklayers() {
   local n
   mkdir drive
@@ -17,7 +17,7 @@ mklayers() {
   if [ "$1" = link ]; then ln -s one.qcow2 d; else mv one.qcow2 d; fi
   qimg bitmap add -q --drive d -g 16k b
   qemu-img convert -O raw d ../start.raw
-  for n in 1 2 3; do
+  for ((n = 1; n <= ${3:-3}; n++)); do
     if [ "$1" = link ]; then
       qimg snapshot create -q --drive d --overlay $n.qcow2 t$n
     else
@@ -174,10 +174,10 @@ again() {
 }
 
 @test "commit --into" {
-  mklayers link
+  mklayers link 16 2
   each_call commit -q --drive d --into one.qcow2
   rm -rf drive
-  mklayers plain
+  mklayers plain 16 2
   rerun='is no layer of drive'
   each_call commit -q --drive d --into d@t1.qcow2
 }
