@@ -53,13 +53,8 @@ bool qi_drive_knows_below(const struct qi_drive *d, const struct qi_node *n,
 int qi_head_edit_begin(struct qi_head_edit *w, struct qi_drive *d,
 		       struct qi_error *e)
 {
-	int ret;
-
 	*w = (struct qi_head_edit){ .drive = d, .node = d->head };
-	ret = qi_drive_head_record(d, &w->record, e);
-	if (!ret)
-		w->record->frozen = false;
-	return ret;
+	return qi_drive_head_record(d, &w->record, e);
 }
 
 struct qi_bitmap_change *qi_head_edit_add(struct qi_head_edit *w,

@@ -149,6 +149,25 @@ static int check_segment(struct qi_node *n, const struct qi_bitmap_edit *edit,
 				      qi_bitmap_verb_name(edit->verb), "", e);
 }
 
+/* The name is that of a bitmap of the drive whose layer or head n is. */
+static int check_drive_name(struct qi_node *n, const char *name,
+			    struct qi_error *e)
+{
+	struct qi_drive d = { .path = n->path, .head = n };
+	QI_AUTOFREE struct qi_drive_bitmap *all = NULL;
+	size_t count;
+	int ret = qi_drive_bitmaps(&d, &all, &count, e);
+
+	for (size_t i = 0; i < count && !ret; i++)
+		if (!strcmp(all[i].name, name))
+			ret = qi_fail(e, EEXIST,
+				      "cannot add bitmap '%s' to '%s': a drive "
+				      "bitmap that starts in a layer below has "
+				      "that name; choose another name",
+				      name, n->path);
+	return ret;
+}
+
 int qi_node_bitmap_edit(struct qi_node *n, const struct qi_bitmap_edit *edit,
 			struct qi_plan *plan, bool dry_run, struct qi_error *e)
 {
@@ -157,6 +176,8 @@ int qi_node_bitmap_edit(struct qi_node *n, const struct qi_bitmap_edit *edit,
 
 	if (!ret)
 		ret = check_segment(n, edit, e);
+	if (!ret && edit->verb == QI_BITMAP_ADD)
+		ret = check_drive_name(n, edit->name, e);
 	if (!ret)
 		ret = node_change(n, edit, &c, e);
 	if (!ret)

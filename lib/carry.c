@@ -270,7 +270,7 @@ int qi_carry_plan(struct qi_carry *c, struct qi_error *e)
 	for (size_t i = 0; i < count && !ret; i++)
 		ret = keep_bitmap(c, &c->all[i], e);
 	/* Where no record fits, nothing below could be found through it. */
-	if (!ret && !qi_node_can_store(c->into, NULL))
+	if (!ret && (c->discards || !qi_node_can_store(c->into, NULL)))
 		ret = keep_removals(c, e);
 	return ret;
 }

@@ -280,23 +280,28 @@ int qi_node_unshare(struct qi_node *n, struct qi_plan *plan, bool dry_run,
 		    struct qi_error *e)
 {
 	QI_AUTORECORD struct qi_record *r = NULL;
-	struct qi_files above;
+	struct qi_files above = { 0 };
+	bool thaws;
 	int ret = qi_node_dependents(n, NULL, &above, e);
 
 	if (!ret && above.count > 1)
 		ret = qi_fail(e, ESTALE,
 			      "'%s' is shared still: '%s' and '%s' rest on it",
 			      n->path, above.path[0], above.path[1]);
+	thaws = !above.count;
 	qi_files_free(&above);
-	if (!ret &&
-	    (qi_record_state_of(n) != QI_RECORD_VALID || !n->record->shared))
+	if (!ret && (qi_record_state_of(n) != QI_RECORD_VALID ||
+		     !(n->record->shared || (thaws && n->record->frozen))))
 		ret = qi_fail(e, EINVAL, "'%s' is not marked as shared",
 			      n->path);
 	if (ret)
 		return ret;
-	if (qi_plan_step(plan, "take the mark 'shared' off '%s'", n->path) ||
+	if (qi_plan_step(plan, "take the mark%s off '%s'",
+			 thaws ? "s 'frozen' and 'shared'" : " 'shared'",
+			 n->path) ||
 	    qi_record_copy(&r, n->record))
 		return qi_no_memory(e);
 	r->shared = false;
+	r->frozen = r->frozen && !thaws;
 	return dry_run ? 0 : qi_node_store(n, r, NULL, 0, e);
 }

@@ -43,6 +43,20 @@ int qi_commit_prepare(struct qi_drive *d, struct qi_commit *c,
 
 /* ---------------------------------------------------------------- checks */
 
+/* The file of the head goes: no other link may lead to it. */
+static int check_links(struct work *w, struct qi_error *e)
+{
+	QI_AUTOFREE char *link = NULL;
+	int ret = qi_node_find_link(w->head, w->d->path, &link, e);
+
+	if (ret || !link)
+		return ret;
+	return qi_fail(e, ESTALE,
+		       "cannot commit '%s': its file would be removed, and the "
+		       "link '%s' leads to it, too",
+		       w->head->path, link);
+}
+
 /* The base takes the head's name: nothing may depend on where it was. */
 static int check_rename(struct work *w, struct qi_error *e)
 {
@@ -52,7 +66,14 @@ static int check_rename(struct work *w, struct qi_error *e)
 
 	if (ret)
 		return ret;
-	ret = qi_node_find_link(w->base, &link, e);
+	if (w->base->format != w->head->format)
+		return qi_fail(
+			e, ESTALE,
+			"'%s' is a plain file, and its base in %s format "
+			"would take its name; make a drive link to it "
+			"('ln -s') and use that",
+			w->head->path, w->base->format->name);
+	ret = qi_node_find_link(w->base, NULL, &link, e);
 	if (ret)
 		return ret;
 	if (link)
@@ -76,12 +97,9 @@ static int check(struct work *w, struct qi_error *e)
 	ret = qi_drive_check(w->d, e);
 	if (ret)
 		return ret;
-	if (qi_record_state_of(w->head) == QI_RECORD_VALID &&
-	    w->head->record->frozen)
-		return qi_fail(e, ESTALE,
-			       "cannot commit '%s': a snapshot has frozen it, "
-			       "and an image in another folder may rest on it",
-			       w->head->path);
+	ret = qi_head_check_marks(w->head, "commit", e);
+	if (ret)
+		return ret;
 	if (!w->base)
 		return qi_fail(e, ESTALE,
 			       "cannot commit drive '%s': its head "
@@ -105,8 +123,8 @@ static int check(struct work *w, struct qi_error *e)
 	ret = qi_chain_check_readable(w->head, e);
 	if (!ret)
 		ret = qi_node_check_loss(w->head, e);
-	if (!ret && !w->d->is_link)
-		ret = check_rename(w, e);
+	if (!ret)
+		ret = w->d->is_link ? check_links(w, e) : check_rename(w, e);
 	if (!ret)
 		ret = qi_node_check_dependents(w->head, NULL, "commit", e);
 	return ret;
@@ -306,7 +324,9 @@ static bool is_leftover(const struct qi_drive *d, const char *path,
 		return false;
 	if (!qi_graph_add(g, path, &how, &n, NULL) &&
 	    !qi_graph_lock(g, 0, NULL) && is_committed(d, n, tag))
-		yes = !qi_graph_find_link(known, n, &link, NULL) && !link &&
+		yes = !qi_node_check_loss(n, NULL) &&
+		      !qi_graph_find_link(known, n, NULL, &link, NULL) &&
+		      !link &&
 		      !qi_graph_dependents(known, n, NULL, &above, NULL) &&
 		      !above.count && reads_the_same(d, n);
 	qi_files_free(&above);

@@ -205,7 +205,7 @@ static int folder_read(struct folder *f, struct qi_error *e)
 			      entry->d_type == DT_UNKNOWN;
 
 		/* Hidden files are unfinished ones. */
-		if (may_be && entry->d_name[0] != '.')
+		if (may_be && !qi_path_is_temporary(entry->d_name))
 			ret = take(f, entry->d_name, e);
 	}
 	closedir(d);
@@ -341,8 +341,9 @@ struct question {
 	const struct qi_node *n, *except;
 	bool by_links; /* only what links out of the folder lead to */
 	struct qi_files *files;
+	const char *besides;
 	char *link;
-	const struct found **known; /* one for each of files */
+	struct file_id *known; /* one for each of files */
 };
 
 static int ask_folder(struct question *q, const struct qi_folders *all,
@@ -390,7 +391,7 @@ static bool is_file(const struct found *x, const struct qi_node *n)
 static bool is_known(const struct question *q, const struct found *x)
 {
 	for (size_t i = 0; i < q->files->count; i++)
-		if (q->known[i]->dev == x->dev && q->known[i]->ino == x->ino)
+		if (q->known[i].dev == x->dev && q->known[i].ino == x->ino)
 			return true;
 	return false;
 }
@@ -410,14 +411,14 @@ static int ask_dependent(struct question *q, const struct found *x,
 		return 0;
 	if (qi_is_full(q->files->count)) {
 		size_t room = 2 * q->files->count + 1;
-		const struct found **p =
-			realloc(q->known, room * sizeof(const struct found *));
+		struct file_id *p = realloc(q->known, room * sizeof(*p));
 
 		if (!p)
 			return qi_no_memory(e);
 		q->known = p;
 	}
-	q->known[q->files->count] = x;
+	q->known[q->files->count] =
+		(struct file_id){ .dev = x->dev, .ino = x->ino };
 	return qi_files_add(q->files, x->target ? x->target : x->path, e);
 }
 
@@ -451,25 +452,29 @@ int qi_node_dependents(struct qi_node *n, const struct qi_node *except,
 static int ask_link(struct question *q, const struct found *x,
 		    struct qi_error *e)
 {
-	if (!x->is_link || !is_file(x, q->n))
+	if (!x->is_link || !is_file(x, q->n) ||
+	    (q->besides &&
+	     !strcmp(qi_path_name(x->path), qi_path_name(q->besides)) &&
+	     qi_same_folder(x->path, q->besides)))
 		return 0;
 	q->link = strdup(x->path);
 	return q->link ? 1 : qi_no_memory(e);
 }
 
-int qi_graph_find_link(struct qi_graph *g, struct qi_node *n, char **out,
-		       struct qi_error *e)
+int qi_graph_find_link(struct qi_graph *g, struct qi_node *n,
+		       const char *except, char **out, struct qi_error *e)
 {
-	struct question q = { .ask = ask_link, .n = n };
+	struct question q = { .ask = ask_link, .n = n, .besides = except };
 	int ret = ask(&q, g, e);
 
 	*out = q.link;
 	return ret;
 }
 
-int qi_node_find_link(struct qi_node *n, char **out, struct qi_error *e)
+int qi_node_find_link(struct qi_node *n, const char *except, char **out,
+		      struct qi_error *e)
 {
-	return qi_graph_find_link(n->graph, n, out, e);
+	return qi_graph_find_link(n->graph, n, except, out, e);
 }
 
 int qi_node_check_dependents(struct qi_node *n, const struct qi_node *except,

@@ -233,6 +233,24 @@ int qi_drive_check_strict(struct qi_drive *d, struct qi_error *e)
 	return ret;
 }
 
+int qi_head_check_marks(const struct qi_node *n, const char *what,
+			struct qi_error *e)
+{
+	const struct qi_record *r = n->record;
+
+	if (qi_record_state_of(n) != QI_RECORD_VALID ||
+	    !(r->frozen || r->shared))
+		return 0;
+	return qi_fail(e, ESTALE,
+		       "cannot %s '%s': %s, and an image in another folder may "
+		       "rest on it; when none does, 'qimg clone --unshare %s' "
+		       "says so",
+		       what, n->path,
+		       r->shared ? "clones were made on it" :
+				   "a snapshot has frozen it",
+		       n->path);
+}
+
 int qi_drive_check(struct qi_drive *d, struct qi_error *e)
 {
 	const struct qi_record *r = d->head->record;

@@ -97,17 +97,27 @@ void qi_change_problem(struct qi_change *c, const struct qi_error *e,
 	__attribute__((format(printf, 3, 4)));
 /* A node bitmap of n that is no segment, or NULL: rule 2 protects those. */
 const char *qi_node_own_bitmap(struct qi_node *n);
-/* A link to n in the folders of its graph, malloc'd; *out NULL: none. */
-int qi_node_find_link(struct qi_node *n, char **out, struct qi_error *e);
+/*
+ * A link to n in the folders of its graph, malloc'd; *out NULL: none besides
+ * `except`, a path or NULL.
+ */
+int qi_node_find_link(struct qi_node *n, const char *except, char **out,
+		      struct qi_error *e);
 /* The same questions about n of another graph, by the folders of g. */
-int qi_graph_find_link(struct qi_graph *g, struct qi_node *n, char **out,
-		       struct qi_error *e);
+int qi_graph_find_link(struct qi_graph *g, struct qi_node *n,
+		       const char *except, char **out, struct qi_error *e);
 int qi_graph_dependents(struct qi_graph *g, struct qi_node *n,
 			const struct qi_node *except, struct qi_files *out,
 			struct qi_error *e);
 /* Answer from now on as if the file of n, of any graph, were removed. */
 int qi_graph_dismiss(struct qi_graph *g, const struct qi_node *n,
 		     struct qi_error *e);
+/*
+ * -ESTALE when n is marked as a layer that images in folders that are not seen
+ * may rest on. what: would be done to it.
+ */
+int qi_head_check_marks(const struct qi_node *n, const char *what,
+			struct qi_error *e);
 /* -ESTALE with the list, when images other than `except` depend on n. */
 int qi_node_check_dependents(struct qi_node *n, const struct qi_node *except,
 			     const char *what, struct qi_error *e);

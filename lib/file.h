@@ -135,6 +135,8 @@ const char *qi_path_name(const char *path);
 char *qi_path_join(const char *dir, const char *name);
 /* The hidden name of path in the making: DIR/.NAME.qimg; malloc'd. */
 char *qi_path_temporary(const char *path);
+/* Is it the name of such a file, without its folder? */
+bool qi_path_is_temporary(const char *name);
 /* printf into new memory; NULL without memory. */
 char *qi_format_text(const char *fmt, ...)
 	__attribute__((format(printf, 1, 2)));

@@ -109,8 +109,7 @@ static int list_folder(const char *dir, bool (*is_wanted)(const char *path),
 	while (!ret && (entry = readdir(d))) {
 		QI_AUTOFREE char *path = NULL;
 
-		/* Hidden files are unfinished ones. */
-		if (entry->d_name[0] == '.')
+		if (qi_path_is_temporary(entry->d_name))
 			continue;
 		path = qi_path_join(dir, entry->d_name);
 		if (!path)

@@ -27,7 +27,7 @@ int qi_layer_check_removal(const struct qi_drive *d, struct qi_node *n,
 			       n->path, n->path);
 	ret = qi_node_check_loss(n, e);
 	if (!ret)
-		ret = qi_node_find_link(n, &link, e);
+		ret = qi_node_find_link(n, NULL, &link, e);
 	if (!ret && link)
 		ret = qi_fail(e, ESTALE,
 			      "cannot remove '%s': the link '%s' leads to it",
@@ -291,24 +291,55 @@ static int find_left(struct qi_drive *d, const struct qi_node *x,
 	if (!path || lstat(path, &st) || is_layer(d, path) ||
 	    qi_graph_add(g, path, &how, out, NULL))
 		return 0;
+	/* By its name alone it could be any file. */
 	uuid = qi_node_uuid(*out);
-	if (!qi_uuid_equal(&uuid, &x->record->journal.uuid))
+	if (qi_uuid_is_null(&uuid) ||
+	    !qi_uuid_equal(&uuid, &x->record->journal.uuid))
 		return 0;
 	ret = qi_graph_lock(g, 0, e);
 	return ret ? ret : 1;
 }
 
-/* 0, or whether another image has come to rest on it. */
-static int check_left(struct qi_drive *d, struct qi_node *n, struct qi_error *e)
+/*
+ * Where layer x has nothing of its own, is what it reads from below what it
+ * read when `left` was there, too? 1: it is.
+ */
+static int reads_the_same(const struct qi_node *x, struct qi_node *left)
 {
-	struct qi_files f;
-	int ret = qi_graph_dependents(d->head->graph, n, NULL, &f, e);
+	const struct qi_progress none = { 0 };
+	struct qi_node *base = x->facts.backing;
+	uint64_t bytes = 0;
+	struct qi_ranges *r;
+	int ret = qi_ranges_allocated(&r, left);
 
-	if (!ret && f.count)
-		ret = qi_fail(e, ESTALE,
-			      "cannot remove '%s', which was merged away: '%s' "
-			      "has come to rest on it",
-			      n->path, f.path[0]);
+	left->facts.backing = base;
+	if (!ret)
+		ret = qi_ranges_differing(&r, (struct qi_node *)x, left, base,
+					  512, r, &none);
+	if (!ret) {
+		ret = qi_ranges_sum(r, &bytes, NULL);
+		qi_ranges_free(r);
+	}
+	left->facts.backing = NULL;
+	return ret ? ret : !bytes;
+}
+
+/* Has nobody used the file since? 1: it may go. */
+static int may_go(struct qi_drive *d, const struct qi_node *x,
+		  struct qi_node *left, struct qi_error *e)
+{
+	struct qi_graph *known = d->head->graph;
+	QI_AUTOFREE char *link = NULL;
+	struct qi_files f = { 0 };
+	int ret;
+
+	if (qi_node_check_loss(left, NULL))
+		return 0;
+	ret = qi_graph_find_link(known, left, NULL, &link, e);
+	if (!ret && !link)
+		ret = qi_graph_dependents(known, left, NULL, &f, e);
+	if (!ret && !link && !f.count && reads_the_same(x, left) > 0)
+		ret = 1;
 	qi_files_free(&f);
 	return ret;
 }
@@ -322,10 +353,18 @@ static int finish_one(struct qi_drive *d, struct qi_node *x,
 
 	if (qi_graph_new(&g))
 		return qi_no_memory(e);
-	found = ret = find_left(d, x, g, &left, e);
+	ret = find_left(d, x, g, &left, e);
+	if (ret > 0) {
+		ret = may_go(d, x, left, e);
+		if (!ret)
+			qi_warn(d->head->graph,
+				"'%s', which an earlier run has merged, is left: "
+				"it was used since",
+				left->path);
+	}
+	found = ret;
+	ret = qi_min(ret, 0);
 	if (found > 0)
-		ret = check_left(d, left, e);
-	if (found > 0 && !ret)
 		ret = qi_plan_step(plan,
 				   "remove '%s', which an earlier run has "
 				   "merged",

@@ -34,14 +34,26 @@ static int of_layer(void *arg, struct qi_node *n, struct qi_ranges **out)
 	const char *name = w->from->name;
 	const struct qi_stored_bitmap *b = qi_node_stored_bitmap(n, name);
 
-	if (n == w->src || (b && b->enabled && !b->problem &&
-			    qi_record_state_of(n) != QI_RECORD_UNKNOWN &&
-			    qi_node_has_own(n, name)))
-		return qi_ranges_bitmap(out, n,
-					(size_t)qi_node_find_bitmap(n, name));
-	if (qi_record_state_of(n) == QI_RECORD_UNKNOWN || has_snapshots(n))
+	bool counts = n == w->src || (b && b->enabled && !b->problem &&
+				      qi_node_has_own(n, name));
+	struct qi_ranges *in[2];
+	size_t count = 0;
+	int ret = 0;
+
+	if (n != w->src &&
+	    (qi_record_state_of(n) == QI_RECORD_UNKNOWN || has_snapshots(n)))
 		return qi_ranges_one(out, 0, n->facts.size);
-	return qi_ranges_clusters(out, n);
+	if (counts) {
+		ret = qi_ranges_bitmap(&in[0], n,
+				       (size_t)qi_node_find_bitmap(n, name));
+		count = !ret;
+	}
+	/* It may have been added when the layer had been written to. */
+	if (!ret && n != w->src) {
+		ret = qi_ranges_clusters(&in[count], n);
+		count += !ret;
+	}
+	return qi_ranges_collect(out, in, count, ret);
 }
 
 /* `in`, and what the disk that gets it has past the end of the other. */

@@ -55,6 +55,13 @@ char *qi_path_temporary(const char *path)
 	return dir && name ? qi_path_join(dir, name) : NULL;
 }
 
+bool qi_path_is_temporary(const char *name)
+{
+	size_t len = strlen(name);
+
+	return name[0] == '.' && len > 5 && !strcmp(name + len - 5, ".qimg");
+}
+
 void qi_random(void *buf, size_t len)
 {
 	char *p = buf;

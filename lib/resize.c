@@ -212,21 +212,11 @@ static int note_shrink(struct qi_node *n, uint64_t size, struct qi_error *e)
 	return ret > 0 ? qi_node_store(n, r, NULL, 0, e) : ret;
 }
 
-/* Those elsewhere are known by their marks alone. */
 static int check_shrink(struct qi_node *n, struct qi_error *e)
 {
-	const struct qi_record *r = n->record;
 	int ret = qi_node_check_dependents(n, NULL, "shrink", e);
 
-	if (ret || qi_record_state_of(n) != QI_RECORD_VALID ||
-	    !(r->frozen || r->shared))
-		return ret;
-	return qi_fail(e, ESTALE,
-		       "cannot shrink '%s': %s, and an image in another folder "
-		       "may rest on it",
-		       n->path,
-		       r->shared ? "clones were made on it" :
-				   "a snapshot has frozen it");
+	return ret ? ret : qi_head_check_marks(n, "shrink", e);
 }
 
 int qi_resize_image(struct qi_node *n, const struct qi_resize *r,

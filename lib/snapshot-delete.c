@@ -166,8 +166,11 @@ int qi_snapshot_delete(struct qi_drive *d, const struct qi_snapshot_delete *s,
 		ret = qi_fold_finish(d, s->tag, plan, dry_run, out, e);
 	if (!ret)
 		ret = qi_commit_finish(d, s->tag, plan, dry_run, out, e);
-	if (ret)
-		return ret < 0 ? ret : 0;
+	if (ret < 0)
+		return ret;
+	/* What an earlier run has deleted, unless the tag was given again. */
+	if (ret > 0 && find(&w, NULL))
+		return 0;
 	ret = find(&w, e);
 	if (!ret)
 		ret = choose(&w, plan, dry_run, out, e);

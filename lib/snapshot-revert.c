@@ -39,13 +39,9 @@ static int check(struct work *w, struct qi_error *e)
 
 	if (ret)
 		return ret;
-	if (qi_record_state_of(w->head) == QI_RECORD_VALID &&
-	    w->head->record->frozen)
-		return qi_fail(e, ESTALE,
-			       "cannot replace '%s': a snapshot has frozen it, "
-			       "and an image in another folder may rest on it",
-			       w->head->path);
-	ret = qi_node_check_loss(w->head, e);
+	ret = qi_head_check_marks(w->head, "replace", e);
+	if (!ret)
+		ret = qi_node_check_loss(w->head, e);
 	return ret ? ret :
 		     qi_node_check_dependents(w->head, NULL, "replace", e);
 }

@@ -67,8 +67,9 @@ static void find_second_name(struct work *w, struct qi_files *all)
 
 		if (is_second_name(w, file) &&
 		    qi_node_is_file(w->old, all->path[i]))
-			memcpy(w->tag, file + stem + 1,
-			       strlen(file) - stem - 1 - end);
+			snprintf(w->tag, sizeof(w->tag), "%.*s",
+				 (int)(strlen(file) - stem - 1 - end),
+				 file + stem + 1);
 	}
 }
 
@@ -281,7 +282,10 @@ static int write_overlay(struct work *w, struct qi_image *img,
 	if (!changes || qi_record_copy(&r, NULL) ||
 	    make_segments(w, r, changes))
 		return qi_no_memory(e);
-	r->drive = w->old_record ? w->old_record->drive : qi_uuid_random();
+	/* A head without a record continues the drive of the layers below. */
+	r->drive = w->old_record ? w->old_record->drive : qi_drive_uuid(w->d);
+	if (qi_uuid_is_null(&r->drive))
+		r->drive = qi_uuid_random();
 	if (w->old_record)
 		r->parent = w->old_record->image;
 	memcpy(r->tag, w->tag, sizeof(r->tag));

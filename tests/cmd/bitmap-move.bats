@@ -278,7 +278,7 @@ made_by_libvirt() {
   mkdir twin
   cp -- *.qcow2 twin
   move --node base.qcow2 --to-drive top.qcow2 c
-  is drive top.qcow2 c "0+4 1024+4 2048+4"
+  is drive top.qcow2 c "0+4 1024+64 2048+64"
   [ "$(field top.qcow2 c status)" = exact ]
   [ "$(bitmaps base.qcow2 mid.qcow2)" = "" ]
   [ "$(bitmaps top.qcow2)" = "c drive enabled" ]
@@ -292,7 +292,7 @@ made_by_libvirt() {
     --to repo --output json
   cd twin
   move --node base.qcow2 --to-drive top.qcow2 --as daily c
-  is drive top.qcow2 daily "0+4 1024+4 2048+4"
+  is drive top.qcow2 daily "0+4 1024+64 2048+64"
   [ "$(bitmaps base.qcow2 mid.qcow2 top.qcow2)" = "daily drive enabled" ]
   all_clean
 }
@@ -304,7 +304,7 @@ made_by_libvirt() {
     "'qimg bitmap move --node base.qcow2 c --to-drive top.qcow2'" "--as"
   refuses 1 bitmap move --node top.qcow2 --to-drive top.qcow2 c : "--as"
   move --node mid.qcow2 --to-drive top.qcow2 --as two c
-  is drive top.qcow2 two "1024+4 2048+4"
+  is drive top.qcow2 two "1024+4 2048+64"
   [ "$(bitmaps base.qcow2)" = "c node enabled" ]
   [ "$(bitmaps mid.qcow2 top.qcow2)" = "two drive enabled" ]
   qimg bitmap remove -q --node base.qcow2 c
@@ -340,6 +340,16 @@ made_by_libvirt() {
   is drive top.qcow2 c 0+4096
 }
 
+@test "taking over: a bitmap that was added when its layer had been written to" {
+  qemu-img create -q -f qcow2 base.qcow2 4M
+  qemu-img bitmap --add -g 4k base.qcow2 c
+  qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 top.qcow2
+  write top.qcow2 'write -P 2 1M 64k'
+  qemu-img bitmap --add -g 4k top.qcow2 c
+  move --node base.qcow2 --to-drive top.qcow2 c
+  is drive top.qcow2 c "1024+64"
+}
+
 @test "taking over: sizes; one that is paused; one in use" {
   made_by_libvirt
   qemu-img bitmap --remove top.qcow2 c
@@ -347,7 +357,7 @@ made_by_libvirt() {
   qemu-img bitmap --add -g 4k top.qcow2 c
   qemu-img bitmap --disable base.qcow2 c
   move --node base.qcow2 --to-drive top.qcow2 c
-  is drive top.qcow2 c "0+4 1024+4 4096+2048"
+  is drive top.qcow2 c "0+4 1024+64 2048+64 4096+2048"
   [ "$(field top.qcow2 c state)" = paused ]
   qimg bitmap enable -q --drive top.qcow2 c
   qimg backup -q --full --drive top.qcow2 --to repo
@@ -357,9 +367,9 @@ made_by_libvirt() {
   qemu-img bitmap --remove top.qcow2 c
   qemu-img resize -q --shrink top.qcow2 2M
   move --node base.qcow2 --to-drive top.qcow2 c
-  is drive top.qcow2 c "0+4 1024+4"
+  is drive top.qcow2 c "0+4 1024+64"
   qimg resize -q top.qcow2 3M
-  is drive top.qcow2 c "0+4 1024+4 2048+1024"
+  is drive top.qcow2 c "0+4 1024+64 2048+1024"
   all_clean
   rm -- *.qcow2
   made_by_libvirt

@@ -374,3 +374,13 @@ look() {
   done
   [ $count = 3 ]
 }
+
+@test "a plain file does not become a file of another format" {
+  rm -rf ./*
+  truncate -s 1M base.raw
+  qemu-img create -q -f qcow2 -b base.raw -F raw vm.qcow2
+  refuses 6 commit --drive vm.qcow2 : "raw format" "ln -s"
+  mv vm.qcow2 head.qcow2
+  ln -s head.qcow2 vm
+  qimg commit -q --drive vm
+}

@@ -162,7 +162,8 @@ rests() {
   mkdir away
   qimg snapshot create -q --drive vm s
   mv vm.s.qcow2 away
-  refuses 1 resize --shrink top.qcow2 1M : "a snapshot has frozen it"
+  refuses 1 resize --shrink top.qcow2 1M : "a snapshot has frozen it" \
+    "'qimg clone --unshare top.qcow2'"
   qemu-img create -q -f qcow2 one.qcow2 4M
   ln -s one.qcow2 d
   qemu-io -c 'write 0 64k' one.qcow2 >/dev/null
@@ -170,4 +171,56 @@ rests() {
   rm -f d.*
   refuses 1 resize --shrink one.qcow2 1M : "clones were made on it"
   qimg resize -q one.qcow2 5M
+}
+
+@test "marks of a layer outlive what is done to bitmaps, until --unshare" {
+  mkdir away
+  write top.qcow2 'write -P 5 0 64k'
+  qimg snapshot create -q --drive vm --overlay away/head.qcow2 s
+  # Another link: its head is the layer below, by mistake.
+  ln -s top.qcow2 other
+  refuses 6 commit --drive other : "a snapshot has frozen it"
+  qimg bitmap add -q --drive other x
+  qimg bitmap clear -q --drive other x
+  refuses 6 commit --drive other : "a snapshot has frozen it" \
+    "'qimg clone --unshare top.qcow2'"
+  rm away/head.qcow2 vm
+  ln -sf top.qcow2 vm
+  qimg bitmap remove -q --drive other x
+  qimg clone -q --unshare top.qcow2
+  rm other
+  qimg commit -q --drive vm
+}
+
+@test "a shared layer is not replaced, whatever links to it" {
+  mkdir away
+  qimg snapshot create -q --drive vm --overlay head.qcow2 s
+  write head.qcow2 'write -P 5 0 64k'
+  qimg clone -q --drive vm --tag t away/copy.qcow2
+  ln -sfn head.qcow2 vm
+  qimg bitmap add -q --drive vm x 2>/dev/null || true
+  rm -f vm.t.qcow2
+  qimg bitmap add -q --drive vm y
+  refuses 6 snapshot revert --drive vm s : "clones were made on it"
+  qemu-io -r -f qcow2 -c 'read -P 5 0 64k' away/copy.qcow2 >out
+  run ! grep failed out
+}
+
+@test "an overlay with a dot in front of its name is seen" {
+  write top.qcow2 'write -P 5 0 64k'
+  qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 .hidden.qcow2
+  rests .hidden.qcow2
+  # It is no file of ours that has not got its name yet.
+  mv .hidden.qcow2 .hidden.qcow2.qimg
+  qimg commit -q --drive vm
+}
+
+@test "a second link to the head: no commit, which would remove the file" {
+  ln -s top.qcow2 second
+  refuses 6 commit --drive vm : "the link 'second' leads to it, too"
+  rm second
+  ln -s "$PWD/top.qcow2" second
+  refuses 6 commit --drive vm : "the link 'second' leads to it, too"
+  rm second
+  qimg commit -q --drive vm
 }

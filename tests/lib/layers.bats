@@ -527,3 +527,31 @@ one.qcow2" ]
   ln -sfn copy.qcow2 d
   one_line 6 backup --incremental --drive d --bitmap b --to repo
 }
+
+@test "a v2 head of another tool continues the drive, through a snapshot too" {
+  local before
+  qemu-img create -q -f qcow2 -o compat=0.10 -b one.qcow2 -F qcow2 two.qcow2
+  ln -sf two.qcow2 d
+  write d 'write -P 5 128k 64k'
+  before=$(dirty d 2>/dev/null)
+  qimg snapshot create -q --drive d s 2>/dev/null
+  is_dirty "$before"
+  qimg commit -q --drive d --into one.qcow2
+  is_dirty "$before"
+}
+
+@test "a bitmap that was removed above a v2 head stays so after a revert" {
+  second
+  qimg bitmap remove -q --drive d b
+  qemu-img create -q -f qcow2 -o compat=0.10 -b two.qcow2 -F qcow2 top.qcow2
+  ln -sf top.qcow2 d
+  qimg snapshot revert -q --drive d t1
+  run ! qimg bitmap show --drive d b
+}
+
+@test "names: a node bitmap on a head that another tool has made" {
+  qemu-img create -q -f qcow2 -b one.qcow2 -F qcow2 two.qcow2
+  one_line 1 bitmap add --node two.qcow2 b
+  [[ $stderr == *"a drive bitmap that starts in a layer below"* ]]
+  qimg bitmap add -q --node two.qcow2 other
+}

@@ -310,7 +310,7 @@ static void push_layer(const char *tag)
 	snprintf(l->tag, sizeof(l->tag), "%s", tag);
 	m.layers++;
 	head()->was_shared = head()->is_broken = false;
-	m.is_torn = m.inner.exists = false;
+	m.is_torn = m.is_marked = m.inner.exists = false;
 }
 
 /* Layer `from` and those above it, up to `to`, are gone. */

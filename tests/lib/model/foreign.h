@@ -181,9 +181,10 @@ static void take_committed(void)
 		move_file(base, drive);
 	note_commit(m.layers - 2);
 	keep_bitmaps();
-	/* The base is still marked as frozen; a change of bitmaps ends that. */
-	if (!failed)
-		clear_bitmap(&m.bitmap[1]);
+	/* The base is still marked as frozen, if it has a record. */
+	m.is_marked = true;
+	if (!failed && one_in(2) && !call(qimg, "clone", "--unshare", drive))
+		m.is_marked = false;
 }
 
 /* The base's bitmaps record it, the head's are lost. */

@@ -158,7 +158,7 @@ static enum outcome step_revert(void)
 		remove_inner(m.layers - 1);
 	}
 	b = node_bitmap_between((unsigned)to + 1, m.layers - 1);
-	unclear = b || is_cloned(to + 1, (int)m.layers - 1) ||
+	unclear = b || m.is_marked || is_cloned(to + 1, (int)m.layers - 1) ||
 		  was_shared((unsigned)to + 1, m.layers - 1);
 	if (!ours(unclear ? OK_OR_REFUSED : 0, "snapshot", "revert", "--drive",
 		  drive, m.layer[to]->tag))
@@ -166,7 +166,7 @@ static enum outcome step_revert(void)
 	note_content(m.layer[to]->content, m.layer[to]->size);
 	drop_layers((unsigned)to + 1, m.layers - 1);
 	leave_clones(to);
-	m.is_torn = m.inner.exists = false;
+	m.is_torn = m.is_marked = m.inner.exists = false;
 	find_layers();
 	return DONE;
 }
@@ -182,7 +182,7 @@ static enum outcome step_delete(void)
 	/* In the upper one, both ways; in the lower one, one of them. */
 	must_fail = is_cloned(i, i) || inner_of(at + 1);
 	/* Which of the two files stays is not settled; a base may be longer. */
-	unclear = inner_of(at) || node_bitmap_between(at, at + 1) ||
+	unclear = inner_of(at) || m.is_marked || node_bitmap_between(at, at + 1) ||
 		  is_cloned(i + 1, i + 1) || was_shared(at, at + 1) ||
 		  size_of_layer(at) > size_of_layer(at + 1);
 	if (!ours(must_fail ? 6 :
@@ -214,7 +214,7 @@ static void note_commit(unsigned to)
 	drop_layers(to + 1, m.layers);
 	/* Whether the base is torn is not tracked: a resize may fail. */
 	m.is_torn = true;
-	m.inner.exists = false;
+	m.is_marked = m.inner.exists = false;
 	find_layers();
 }
 
@@ -230,7 +230,7 @@ static struct node_bitmap *hurt_by_commit(unsigned to)
 static enum outcome commit_into(unsigned to, const char *option,
 				const char *node)
 {
-	bool may_fail = was_shared(to, m.layers - 1);
+	bool may_fail = m.is_marked || was_shared(to, m.layers - 1);
 	struct node_bitmap *b = hurt_by_commit(to);
 	int inner;
 

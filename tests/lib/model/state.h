@@ -91,6 +91,7 @@ static struct {
 	unsigned layers;
 	struct layer *layer[MAX_LAYERS + 1]; /* [0] is the root */
 	bool is_torn; /* the head's bitmaps were left in use */
+	bool is_marked; /* the head is frozen, perhaps */
 	bool has_leftovers;
 	bool compare_layers; /* all of them, as the step changed some */
 	struct bitmap bitmap[DRIVE_BITMAPS];
