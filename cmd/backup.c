@@ -130,6 +130,9 @@ static void add_step(struct qi_plan *plan, char *step)
 static int plan_first(struct qi_drive **drive, struct qi_plan *plan,
 		      struct qi_error *e)
 {
+	const struct qi_bitmap_edit clear = { .verb = QI_BITMAP_CLEAR,
+					      .name = opt.bitmap };
+
 	for (size_t i = 0; i < opt.drives.count; i++) {
 		struct qi_dirty *dirty = NULL;
 		int ret = qi_chain_check_readable(qi_drive_head(drive[i]), e);
@@ -139,6 +142,9 @@ static int plan_first(struct qi_drive **drive, struct qi_plan *plan,
 		if (ret >= 0 && opt.bitmap)
 			ret = qi_dirty_new(drive[i], opt.bitmap, &dirty, e);
 		qi_dirty_free(dirty);
+		if (ret >= 0 && opt.bitmap)
+			ret = qi_drive_bitmap_edit(drive[i], &clear, NULL, true,
+						   e);
 		if (ret < 0)
 			return ret;
 	}

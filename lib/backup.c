@@ -112,6 +112,19 @@ static int take_reason(struct source *s, struct qi_error *e)
 	return 0;
 }
 
+/* Start the bitmap anew at the end of the point; dry_run: can it be done? */
+static int clear_bitmap(struct work *w, struct source *s, bool dry_run,
+			struct qi_error *e)
+{
+	const struct qi_bitmap_edit clear = {
+		.verb = QI_BITMAP_CLEAR,
+		.name = w->b->bitmap,
+		.checkpoint = &s->out->to,
+	};
+
+	return qi_drive_bitmap_edit(s->drive, &clear, NULL, dry_run, e);
+}
+
 static int look_at_bitmap(struct work *w, struct source *s, struct qi_error *e)
 {
 	struct qi_point_drive *o = s->out;
@@ -126,7 +139,7 @@ static int look_at_bitmap(struct work *w, struct source *s, struct qi_error *e)
 			       s->drive->path, w->b->bitmap, s->drive->path,
 			       w->b->bitmap);
 	if (!ret)
-		ret = qi_node_can_store(s->drive->head, e);
+		ret = clear_bitmap(w, s, true, e);
 	if (!ret)
 		ret = qi_node_check_writable(s->drive->head, e);
 	if (!ret)
@@ -492,18 +505,9 @@ static int clear_bitmaps(struct work *w, struct qi_error *e)
 {
 	int ret = 0;
 
-	for (size_t i = 0; i < w->b->drive_count && !ret; i++) {
-		const struct source *s = &w->sources[i];
-		const struct qi_bitmap_edit clear = {
-			.verb = QI_BITMAP_CLEAR,
-			.name = w->b->bitmap,
-			.checkpoint = &s->out->to,
-		};
-
-		if (s->dirty)
-			ret = qi_drive_bitmap_edit(s->drive, &clear, NULL,
-						   false, e);
-	}
+	for (size_t i = 0; i < w->b->drive_count && !ret; i++)
+		if (w->sources[i].dirty)
+			ret = clear_bitmap(w, &w->sources[i], false, e);
 	return qi_context(ret ? e : NULL, ret,
 			  "the backup is complete, but a "
 			  "bitmap was not cleared");

@@ -16,8 +16,8 @@ static unsigned bits_of(uint32_t granularity)
 
 /* ---------------------------------------------------------------- checks */
 
-int qi_drive_check_conflicts(struct qi_drive *d, const char *name,
-			     struct qi_error *e)
+/* A layer with a node bitmap of that name, or NULL. */
+static struct qi_node *find_conflict(struct qi_drive *d, const char *name)
 {
 	/* What belongs to another drive is never written for this one. */
 	for (struct qi_node *n = d->head; n && !qi_node_is_of_other(d, n);
@@ -25,18 +25,40 @@ int qi_drive_check_conflicts(struct qi_drive *d, const char *name,
 		/* Whose bitmap it is cannot be known: it gets replaced. */
 		if (n == d->head && qi_record_state_of(n) == QI_RECORD_UNKNOWN)
 			continue;
-		if (qi_node_find_bitmap(n, name) < 0 ||
-		    qi_drive_owns(d, n, name))
-			continue;
-		return qi_fail(e, EEXIST,
-			       "cannot change bitmap '%s' of drive '%s': its "
-			       "layer '%s' has a node bitmap of that name; "
-			       "choose another name, or give that one another "
-			       "with 'qimg bitmap move --node %s --to-node %s "
-			       "--as NEW %s'",
-			       name, d->path, n->path, n->path, n->path, name);
+		if (qi_node_find_bitmap(n, name) >= 0 &&
+		    !qi_drive_owns(d, n, name))
+			return n;
 	}
-	return 0;
+	return NULL;
+}
+
+static int refuse_conflict(struct qi_drive *d, const char *name,
+			   const char *hint, struct qi_error *e)
+{
+	const struct qi_node *n = find_conflict(d, name);
+
+	if (!n)
+		return 0;
+	return qi_fail(e, EEXIST,
+		       "cannot change bitmap '%s' of drive '%s': its layer "
+		       "'%s' has a node bitmap of that name; %s'qimg bitmap "
+		       "remove --node %s %s' removes that one, 'qimg bitmap "
+		       "move --node %s --to-node %s --as NEW %s' gives it "
+		       "another name",
+		       name, d->path, n->path, hint, n->path, name, n->path,
+		       n->path, name);
+}
+
+int qi_drive_check_conflicts(struct qi_drive *d, const char *name,
+			     struct qi_error *e)
+{
+	return refuse_conflict(d, name, "", e);
+}
+
+int qi_drive_check_new_name(struct qi_drive *d, const char *name,
+			    struct qi_error *e)
+{
+	return refuse_conflict(d, name, "choose another name, or: ", e);
 }
 
 bool qi_drive_knows_below(const struct qi_drive *d, const struct qi_node *n,
@@ -256,11 +278,13 @@ static int change_bitmap(struct qi_head_edit *w,
 		return qi_fail(e, EEXIST,
 			       "drive '%s' has a bitmap '%s' already", d->path,
 			       edit->name);
-	if (edit->verb != QI_BITMAP_REMOVE) {
+	ret = 0;
+	if (edit->verb == QI_BITMAP_ADD)
+		ret = qi_drive_check_new_name(d, edit->name, e);
+	else if (edit->verb != QI_BITMAP_REMOVE)
 		ret = qi_drive_check_conflicts(d, edit->name, e);
-		if (ret)
-			return ret;
-	}
+	if (ret)
+		return ret;
 	switch (edit->verb) {
 	case QI_BITMAP_ADD:
 		return qi_head_edit_start(w, edit->name, edit->disabled,

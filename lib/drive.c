@@ -266,12 +266,14 @@ int qi_drive_check(struct qi_drive *d, struct qi_error *e)
 	ret = qi_drive_check_strict(d, e);
 	if (ret)
 		return ret;
-	if (qi_record_state_of(d->head) == QI_RECORD_NONE &&
-	    qi_drive_recorded(d))
+	if (!d->is_warned && qi_record_state_of(d->head) == QI_RECORD_NONE &&
+	    qi_drive_recorded(d)) {
+		d->is_warned = true;
 		qi_warn(d->head->graph,
 			"'%s' was made by another tool; it is taken as the "
 			"head that continues this drive",
 			d->head->path);
+	}
 	if (qi_record_state_of(d->head) != QI_RECORD_VALID || !r->frozen)
 		return 0;
 	ret = qi_node_dependents(d->head, NULL, &above, e);

@@ -11,6 +11,7 @@ struct qi_drive {
 	char *path;
 	bool is_link;
 	bool strict;	 /* no layers made by other tools */
+	bool is_warned;	 /* of a head made by another tool */
 	char *head_path; /* where the links end; malloc'd */
 	struct qi_node *head;
 };
@@ -200,6 +201,9 @@ int qi_drive_find_bitmap(struct qi_drive *d, const char *name,
  */
 int qi_drive_check_conflicts(struct qi_drive *d, const char *name,
 			     struct qi_error *e);
+/* The same of a name that the drive gets, and so may be another one. */
+int qi_drive_check_new_name(struct qi_drive *d, const char *name,
+			    struct qi_error *e);
 /* Does a record below n, of this drive, mention the name? */
 bool qi_drive_knows_below(const struct qi_drive *d, const struct qi_node *n,
 			  const char *name);

@@ -56,7 +56,7 @@ static int check_taken_over(const struct qi_mover *w, struct qi_error *e)
 	for (n = w->dst; n; n = n->facts.backing)
 		if (qi_node_segment(n, name) &&
 		    !qi_drive_owns(w->to->drive, n, name))
-			return qi_drive_check_conflicts(w->to->drive, name, e);
+			return qi_drive_check_new_name(w->to->drive, name, e);
 	return 0;
 }
 
@@ -79,7 +79,7 @@ static int check_drive(const struct qi_mover *w, struct qi_error *e)
 		return ret ? ret : is_taken(w, "a bitmap", e);
 	if (w->takes_over && !strcmp(w->from->name, w->to->name))
 		return check_taken_over(w, e);
-	return qi_drive_check_conflicts(d, w->to->name, e);
+	return qi_drive_check_new_name(d, w->to->name, e);
 }
 
 /* The segment of the bitmap that is moved makes room for it. */

@@ -106,6 +106,9 @@ void qi_point_summary(const struct qi_point *p)
 
 void qi_point_warn(const struct qi_point *p)
 {
+	/* A full one copies everything anyway. */
+	if (p->type == QI_BACKUP_FULL)
+		return;
 	for (size_t i = 0; i < p->drive_count; i++) {
 		const struct qi_point_drive *d = &p->drives[i];
 

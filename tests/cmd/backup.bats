@@ -241,9 +241,45 @@ last_is() {
   expect_code 0 qimg backup --incremental --drive vm --bitmap daily --to repo
   [[ $stderr == *"qimg: warning: drive 'vm': the dirty set is not exact"* ]]
   [[ $stderr == *"estimated: 'foreign.qcow2': "* ]]
+  [ "$(grep -c 'made by another tool; it is' <<<"$stderr")" = 1 ]
   json_of_last() { qimg backup list --output json repo | jq -r "$1"; }
   [ "$(json_of_last '.points[1].drives[0].exact')" = false ]
   last_is foreign.qcow2
+}
+
+@test "a full one has no dirty set of which to warn" {
+  ln -s vm.qcow2 vm
+  qemu-img create -q -f qcow2 -b vm.qcow2 -F qcow2 foreign.qcow2
+  ln -sfn foreign.qcow2 vm
+  expect_code 0 qimg backup --full --drive vm --bitmap daily --to repo
+  [ "$(grep -c 'made by another tool' <<<"$stderr")" = 1 ]
+  [[ $stderr != *"not exact"* ]]
+}
+
+@test "a bitmap that could not be cleared is found before the first write" {
+  local new how
+  full
+  mv vm.qcow2 disk.qcow2
+  qemu-img create -q -f qcow2 -b disk.qcow2 -F qcow2 vm.snap1
+  qemu-img bitmap --add vm.snap1 daily
+  ln -s vm.snap1 vm
+  write vm 'write -P 1 1M 64k'
+  for how in --incremental --full; do
+    for new in '' -n; do
+      # shellcheck disable=SC2086 # none
+      expect_code 1 qimg backup $new $how --drive vm --bitmap daily --to repo
+      [[ $stderr == *"'vm.snap1' has a node bitmap of that name"* ]]
+      [[ $stderr == *"'qimg bitmap remove --node vm.snap1 daily'"* ]]
+      [[ $stderr != *"choose another name"* ]]
+    done
+  done
+  expect_code 1 qimg backup -n --full --drive vm --bitmap daily --to other
+  [[ $stderr == *"node bitmap of that name"* ]]
+  [ "$(qimg backup list --output json repo | jq '.points | length')" = 1 ]
+  # As the message says. What the layer has is dirty anyway.
+  qimg bitmap remove -q --node vm.snap1 daily
+  qimg backup -q --incremental --drive vm --bitmap daily --to repo
+  last_is vm
 }
 
 @test "a drive in use is refused and named, and not changed" {

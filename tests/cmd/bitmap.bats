@@ -55,7 +55,7 @@ theirs() {
     "'qimg bitmap add --drive"
   run_qimg bitmap add --drive vm.qcow2 audit
   [ "$status" != 0 ]
-  complains "'audit'"
+  complains "'audit'" "choose another name, or: 'qimg bitmap remove --node"
   refuses 1 bitmap add --drive vm.qcow2 -g 3000 x : "power of two"
   refuses 1 bitmap add --drive vm.qcow2 -g 256 x : "power of two"
   refuses 2 bitmap add --drive vm.qcow2 -g 8G x : "--granularity"
