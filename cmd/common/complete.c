@@ -52,8 +52,7 @@ static void options(const struct qi_command *cmd)
 			answer("-", letter, o->help);
 	}
 	answer("--", "help", "show this help");
-	if (!cmd)
-		answer("--", "version", "show the version");
+	answer("--", "version", "show the version");
 }
 
 static void kind(enum qi_complete_kind k)

@@ -145,6 +145,12 @@ static bool is_help(const char *word)
 	return !strcmp(word, "--help") || !strcmp(word, "-h");
 }
 
+static int print_version(void)
+{
+	puts("qimg " QI_VERSION);
+	return QI_EXIT_OK;
+}
+
 static int unexpected(const struct qi_command *cmd, const char *path,
 		      const char *word)
 {
@@ -175,6 +181,8 @@ static int run(const struct qi_command *cmd, const char *path, int argc,
 	if (!cmd->run) {
 		if (argc < 2)
 			return qi_usage("%s needs a subcommand", path);
+		if (!strcmp(argv[1], "--version"))
+			return print_version();
 		if (!is_help(argv[1]))
 			return unknown(cmd->subcommands, "subcommand", argv[1]);
 		command_help(cmd, path);
@@ -183,6 +191,8 @@ static int run(const struct qi_command *cmd, const char *path, int argc,
 	code = qi_args_parse(cmd->options, argc, argv, &first);
 	if (code)
 		return code;
+	if (first < 0)
+		return print_version();
 	if (first == 0) {
 		command_help(cmd, path);
 		return QI_EXIT_OK;
@@ -226,10 +236,8 @@ static int dispatch(int argc, char **argv)
 
 	if (is_help(argv[0]) || !strcmp(argv[0], "help"))
 		return help(argc, argv);
-	if (!strcmp(argv[0], "--version") || !strcmp(argv[0], "-V")) {
-		puts("qimg " QI_VERSION);
-		return QI_EXIT_OK;
-	}
+	if (!strcmp(argv[0], "--version") || !strcmp(argv[0], "-V"))
+		return print_version();
 	if (!strcmp(argv[0], "--complete"))
 		return qi_complete(argc - 1, argv + 1);
 	if (argv[0][0] == '-')

@@ -16,7 +16,8 @@
 #include "lib/qimg.h"
 
 #define MAX_OPTIONS 32
-#define LONG_BASE 256 /* getopt's value of table entry 0 */
+#define LONG_BASE 256		      /* getopt's value of table entry 0 */
+#define VERSION_VALUE (LONG_BASE - 1) /* no letter */
 #define HELP_COLUMN 28
 
 const char *const qi_output_choices[] = { "human", "json", NULL };
@@ -145,7 +146,7 @@ static int argument_mode(const struct qi_option *o)
 
 /* The same table in the two forms that getopt_long wants. */
 struct getopt_tables {
-	struct option longs[MAX_OPTIONS + 2];
+	struct option longs[MAX_OPTIONS + 3];
 	char shorts[2 * MAX_OPTIONS + 3];
 };
 
@@ -170,7 +171,9 @@ static void fill_tables(struct getopt_tables *t,
 		if (mode == required_argument)
 			*s++ = ':';
 	}
-	t->longs[i] = (struct option){ "help", no_argument, NULL, 'h' };
+	t->longs[i++] = (struct option){ "help", no_argument, NULL, 'h' };
+	t->longs[i] =
+		(struct option){ "version", no_argument, NULL, VERSION_VALUE };
 }
 
 static const struct qi_option *by_value(const struct qi_option *options, int c)
@@ -190,6 +193,8 @@ static int complain(const struct qi_option *options, int c, const char *word)
 
 	if (optopt)
 		o = by_value(options, optopt);
+	if (optopt == VERSION_VALUE)
+		return qi_usage("option --version takes no value");
 	if (c == ':' && o)
 		return qi_usage("option --%s needs a value", o->name);
 	if (o && optopt >= LONG_BASE)
@@ -225,6 +230,10 @@ int qi_args_parse(const struct qi_option *options, int argc, char **argv,
 		}
 		if (c == 'h')
 			return 0;
+		if (c == VERSION_VALUE) {
+			*first = -1;
+			return 0;
+		}
 		if (c == '?' || c == ':')
 			return complain(options, c, argv[optind - 1]);
 		o = by_value(options, c);
@@ -273,9 +282,12 @@ void qi_args_help(const struct qi_option *options)
 	static const struct qi_option help = { .name = "help",
 					       .letter = 'h',
 					       .help = "show this help" };
+	static const struct qi_option version = { .name = "version",
+						  .help = "show the version" };
 
 	puts("\nOptions:");
 	for (; options->name; options++)
 		help_line(options);
 	help_line(&help);
+	help_line(&version);
 }

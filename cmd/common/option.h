@@ -129,7 +129,8 @@ extern const char *const qi_progress_choices[];
 /*
  * Store the options found in argv, which may be mixed with arguments, and
  * move the arguments to its end. Stores the index of the first, 0 when --help
- * asks for the help. Returns 0, or the exit code of a usage error.
+ * asks for the help, -1 when --version asks for that. Returns 0, or the exit
+ * code of a usage error.
  */
 int qi_args_parse(const struct qi_option *options, int argc, char **argv,
 		  int *first);

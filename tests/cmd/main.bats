@@ -33,6 +33,18 @@ pairs() {
   done
 }
 
+@test "--version of every command" {
+  local path version
+  version=$(qimg --version)
+  while read -r path; do
+    # shellcheck disable=SC2086 # command and subcommand
+    expect_code 0 "$QIMG" $path --version
+    [ "$output" = "$version" ]
+    [ -z "$stderr" ]
+  done < <(pairs)
+  refuses 2 graph --version=1 : "option --version takes no value"
+}
+
 @test "a link named qimg-COMMAND runs the command" {
   ln -s "$QIMG" qimg-create
   ln -s "$QIMG" qimg-info
