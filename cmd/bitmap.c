@@ -16,12 +16,14 @@
 #include "cmd/common/json.h"
 #include "cmd/common/print.h"
 
+#define NOT_GIVEN UINT64_MAX
+
 static struct {
 	const char *drive, *node, *into, *image, *to_drive, *to_node, *as;
 	uint64_t granularity;
 	bool disabled, allocated, strict, dry_run, quiet, force_share;
 	int output, progress, wait;
-} opt;
+} opt = { .granularity = NOT_GIVEN };
 
 #define OPT_DRIVE                                                     \
 	QI_OPT_TEXT("drive", 0, "PATH", &opt.drive, QI_COMPLETE_FILE, \
@@ -185,6 +187,11 @@ static int need_one_target(void)
 	return 0;
 }
 
+static bool is_granularity(uint64_t g)
+{
+	return g >= 512 && g <= UINT64_C(1) << 31 && !(g & (g - 1));
+}
+
 static int run_edit(enum qi_bitmap_verb verb, const char *name)
 {
 	QI_AUTO_PLAN struct qi_plan plan = { 0 };
@@ -198,9 +205,12 @@ static int run_edit(enum qi_bitmap_verb verb, const char *name)
 
 	if (need_one_target())
 		return QI_EXIT_USAGE;
-	if (opt.granularity > UINT32_MAX)
-		return qi_usage("--granularity is too large");
-	edit.granularity = (uint32_t)opt.granularity;
+	if (opt.granularity != NOT_GIVEN) {
+		if (!is_granularity(opt.granularity))
+			return qi_usage("--granularity must be a power of two "
+					"from 512 to 2G");
+		edit.granularity = (uint32_t)opt.granularity;
+	}
 	ret = opt.drive ? edit_drive(&edit, &plan, &e) :
 			  edit_node(&edit, &plan, &e);
 	if (ret < 0)

@@ -81,8 +81,7 @@ int qi_bitmap_check_edit(struct qi_node *n, const struct qi_bitmap_edit *edit,
 /* ----------------------------------------------------------------- nodes */
 
 int qi_node_refuse_segment(struct qi_node *n, const char *name,
-			   const char *verb, const char *option,
-			   struct qi_error *e)
+			   const char *instead, struct qi_error *e)
 {
 	if (qi_record_state_of(n) == QI_RECORD_UNKNOWN)
 		return qi_fail(e, ESTALE,
@@ -95,9 +94,8 @@ int qi_node_refuse_segment(struct qi_node *n, const char *name,
 		return 0;
 	return qi_fail(e, ESTALE,
 		       "cannot change bitmap '%s' on node '%s': it is a "
-		       "segment of a drive bitmap; use 'qimg bitmap %s --drive "
-		       "DRIVE %s%s'",
-		       name, n->path, verb, option, name);
+		       "segment of a drive bitmap; use 'qimg bitmap %s'",
+		       name, n->path, instead);
 }
 
 /* The change for one node bitmap; checks that the verb fits its state. */
@@ -141,12 +139,23 @@ static int node_change(struct qi_node *n, const struct qi_bitmap_edit *edit,
 static int check_segment(struct qi_node *n, const struct qi_bitmap_edit *edit,
 			 struct qi_error *e)
 {
+	const char *verb = qi_bitmap_verb_name(edit->verb);
+	QI_AUTOFREE char *instead =
+		qi_format_text("%s --drive DRIVE %s", verb, edit->name);
+
+	if (!instead)
+		return qi_no_memory(e);
 	/* Whatever it is, it may go. */
 	if (edit->verb == QI_BITMAP_REMOVE &&
 	    qi_record_state_of(n) == QI_RECORD_UNKNOWN)
 		return 0;
-	return qi_node_refuse_segment(n, edit->name,
-				      qi_bitmap_verb_name(edit->verb), "", e);
+	if (edit->verb == QI_BITMAP_ADD && qi_node_segment(n, edit->name))
+		return qi_fail(e, ESTALE,
+			       "cannot add bitmap '%s' to node '%s': it has a "
+			       "segment of a drive bitmap of that name; choose "
+			       "another name",
+			       edit->name, n->path);
+	return qi_node_refuse_segment(n, edit->name, instead, e);
 }
 
 /* The name is that of a bitmap of the drive whose layer or head n is. */

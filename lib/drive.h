@@ -187,11 +187,9 @@ const struct qi_stored_bitmap *qi_node_stored_bitmap(struct qi_node *n,
 /* What n's record says of a segment of any drive; NULL: it is none. */
 const struct qi_record_bitmap *qi_node_segment(const struct qi_node *n,
 					       const char *name);
-/* -ESTALE when it is one, naming 'qimg bitmap VERB --drive DRIVE OPTIONname'.
- */
+/* -ESTALE when it is one; 'qimg bitmap INSTEAD' is named as what to use. */
 int qi_node_refuse_segment(struct qi_node *n, const char *name,
-			   const char *verb, const char *option,
-			   struct qi_error *e);
+			   const char *instead, struct qi_error *e);
 /* -ENOENT, without a message, when the drive has none. */
 int qi_drive_find_bitmap(struct qi_drive *d, const char *name,
 			 struct qi_drive_bitmap *out, struct qi_error *e);

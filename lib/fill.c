@@ -71,13 +71,13 @@ static int check_drive(const struct qi_bitmap_address *to, struct qi_error *e)
 	return ret ? ret : check_set(to->drive, to->name, e);
 }
 
-static int check_node(const struct qi_bitmap_address *to, const char *verb,
-		      const char *option, struct qi_error *e)
+static int check_node(const struct qi_bitmap_address *to, const char *instead,
+		      struct qi_error *e)
 {
 	const struct qi_stored_bitmap *f =
 		qi_node_stored_bitmap(to->node, to->name);
 	const char *path = to->node->path;
-	int ret = qi_node_refuse_segment(to->node, to->name, verb, option, e);
+	int ret = qi_node_refuse_segment(to->node, to->name, instead, e);
 
 	if (ret)
 		return ret;
@@ -91,15 +91,15 @@ static int check_node(const struct qi_bitmap_address *to, const char *verb,
 		       to->name, path, f->problem, path, to->name);
 }
 
-int qi_bitmap_check_fill(const struct qi_bitmap_address *to, const char *verb,
-			 const char *option, struct qi_error *e)
+int qi_bitmap_check_fill(const struct qi_bitmap_address *to,
+			 const char *instead, struct qi_error *e)
 {
 	int ret = qi_bitmap_check_place(qi_address_node(to), to->name,
 					to->drive, e);
 
 	if (ret)
 		return ret;
-	return to->drive ? check_drive(to, e) : check_node(to, verb, option, e);
+	return to->drive ? check_drive(to, e) : check_node(to, instead, e);
 }
 
 /* The change keeps its bits, or has some; now it also has `added`. */
@@ -292,7 +292,10 @@ int qi_bitmap_merge(const struct qi_bitmap_merge *m, struct qi_plan *plan,
 		    bool dry_run, struct qi_error *e)
 {
 	struct qi_ranges *all = NULL;
-	int ret = qi_bitmap_check_fill(&m->into, "merge", "--into ", e);
+	QI_AUTOFREE char *instead = qi_format_text(
+		"merge --drive DRIVE --into %s SOURCE", m->into.name);
+	int ret = instead ? qi_bitmap_check_fill(&m->into, instead, e) :
+			    qi_no_memory(e);
 
 	if (!ret)
 		ret = merged_ranges(m, &all, e);
@@ -430,7 +433,12 @@ int qi_bitmap_populate(const struct qi_bitmap_populate *p, struct qi_plan *plan,
 {
 	struct qi_ranges *all = NULL;
 	struct qi_range x;
-	int ret = qi_bitmap_check_fill(&p->into, "populate", "", e);
+	QI_AUTOFREE char *instead =
+		qi_format_text("populate --drive DRIVE %s%s %s",
+			       p->image ? "--differs-from " : "--allocated",
+			       p->image ? p->image->path : "", p->into.name);
+	int ret = instead ? qi_bitmap_check_fill(&p->into, instead, e) :
+			    qi_no_memory(e);
 
 	*bytes = 0;
 	if (!ret && p->image)

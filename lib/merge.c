@@ -83,9 +83,9 @@ int qi_merge_check(struct qi_merge *m, struct qi_error *e)
 	if (qi_node_is_of_other(&m->drive, base))
 		return qi_fail(e, ESTALE,
 			       "cannot commit into '%s': it belongs to another "
-			       "drive; 'qimg stream' makes a drive independent "
-			       "of it",
-			       base->path);
+			       "drive; 'qimg stream --drive %s' makes this one "
+			       "independent of it",
+			       base->path, m->drive.path);
 	if (qi_record_state_of(base) == QI_RECORD_VALID && base->record->shared)
 		return qi_fail(e, ESTALE,
 			       "cannot commit into '%s': clones were made on "

@@ -161,12 +161,32 @@ static int check_drive(struct qi_mover *w, struct qi_error *e)
 	return check_others(d->head, w->from->name, e);
 }
 
+static int refuse_segment(const struct qi_mover *w, struct qi_error *e)
+{
+	const char *name = w->from->name, *as = w->to->name;
+	const bool renames = strcmp(name, as);
+	struct qi_drive *d = w->to->drive;
+	QI_AUTOFREE char *instead = NULL;
+
+	if (d && !renames && qi_drive_owns(d, w->src, name))
+		return qi_fail(e, EEXIST,
+			       "cannot move bitmap '%s' of node '%s': it is a "
+			       "segment of that bitmap of drive '%s' already",
+			       name, w->src->path, d->path);
+	instead = qi_format_text("move --drive DRIVE --to-%s %s %s%s%s%s",
+				 qi_address_kind(w->to), qi_address_path(w->to),
+				 renames ? "--as " : "", renames ? as : "",
+				 renames ? " " : "", name);
+	return instead ? qi_node_refuse_segment(w->src, name, instead, e) :
+			 qi_no_memory(e);
+}
+
 static int check_node(struct qi_mover *w, struct qi_error *e)
 {
 	const struct qi_stored_bitmap *f =
 		qi_node_stored_bitmap(w->src, w->from->name);
 	const char *path = w->src->path;
-	int ret = qi_node_refuse_segment(w->src, w->from->name, "move", "", e);
+	int ret = refuse_segment(w, e);
 
 	if (ret)
 		return ret;
@@ -314,7 +334,7 @@ static int add_since(struct qi_mover *w, struct qi_plan *plan, bool dry_run,
 
 	if (ret || w->takes_over || is_full(w->to))
 		return ret;
-	ret = qi_bitmap_check_fill(w->to, "move", "", e);
+	ret = qi_bitmap_check_fill(w->to, "move", e);
 	if (!ret)
 		ret = qi_mover_ranges_since(w, &since, e);
 	if (ret)

@@ -95,7 +95,7 @@ static int check_node(const struct qi_mover *w, struct qi_error *e)
 	const char *name = w->to->name;
 
 	if (qi_record_state_of(w->dst) == QI_RECORD_UNKNOWN)
-		return qi_node_refuse_segment(w->dst, name, "move", "", e);
+		return qi_node_refuse_segment(w->dst, name, "move", e);
 	if (replaces_segment(w))
 		return 0;
 	if (qi_node_segment(w->dst, name))

@@ -95,7 +95,9 @@ static void text_end(const struct view *v)
 	       qi_human_size(dirty, v->bytes), v->bytes, v->extents,
 	       v->extents == 1 ? "" : "s", share, qi_human_size(size, v->size));
 	if (v->dirty)
-		printf(", %s", qi_layer_status_name(qi_dirty_status(v->dirty)));
+		printf(", %s%s",
+		       qi_layer_status_name(qi_dirty_status(v->dirty)),
+		       qi_dirty_has_gap(v->dirty) ? ", with a gap" : "");
 	putchar('\n');
 }
 
@@ -119,6 +121,7 @@ static void json_begin(struct view *v)
 	qi_json_member(
 		j, "status",
 		json_string(qi_layer_status_name(qi_dirty_status(v->dirty))));
+	qi_json_member(j, "gap", json_boolean(qi_dirty_has_gap(v->dirty)));
 }
 
 static json_t *layer_json(const struct qi_layer *l)

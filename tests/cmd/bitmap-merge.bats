@@ -136,7 +136,7 @@ setup() {
     "no bitmap 'gone.qcow2:x'"
   refuses 1 bitmap merge --drive vm.qcow2 --into d one : "no bitmap 'one'"
   refuses 6 bitmap merge --node vm.qcow2 --into d one : "drive bitmap" \
-    "'qimg bitmap merge --drive DRIVE --into d'"
+    "'qimg bitmap merge --drive DRIVE --into d SOURCE'"
   refuses 6 bitmap merge --node vm.qcow2 --into one d : "a segment"
   refuses 6 bitmap merge --drive vm.qcow2 --into d vm.qcow2:d : "a segment"
   qimg create -q -f qcow2 large.qcow2 5M
@@ -233,7 +233,7 @@ setup() {
   refuses 1 bitmap populate --node vm.qcow2 --allocated none : \
     "'qimg bitmap add --node vm.qcow2 none'"
   refuses 6 bitmap populate --node vm.qcow2 --allocated d : \
-    "'qimg bitmap populate --drive DRIVE d'"
+    "'qimg bitmap populate --drive DRIVE --allocated d'"
   refuses 1 bitmap populate --node vm.qcow2 --differs-from gone.raw one : \
     "'gone.raw'"
   make_luks luks.qcow2 1M secret

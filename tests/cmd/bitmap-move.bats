@@ -385,7 +385,10 @@ made_by_libvirt() {
   qimg bitmap add -q --drive b.qcow2 d
   qimg bitmap add -q --node b.qcow2 x
   refuses 6 bitmap move --node a.qcow2 --to-node b.qcow2 --as y d : \
-    "segment of a drive bitmap" "'qimg bitmap move --drive DRIVE d'"
+    "segment of a drive bitmap" \
+    "'qimg bitmap move --drive DRIVE --to-node b.qcow2 --as y d'"
+  refuses 1 bitmap move --node a.qcow2 --to-drive a.qcow2 d : \
+    "a segment of that bitmap of drive 'a.qcow2' already"
   refuses 1 bitmap move --node a.qcow2 --to-node b.qcow2 x : \
     "node 'b.qcow2' has a bitmap 'x' already" "--as"
   refuses 1 bitmap move --node a.qcow2 --to-node b.qcow2 --as d x : \

@@ -52,13 +52,15 @@ theirs() {
   refuses 1 bitmap add --drive vm.qcow2 daily : "'daily' already"
   refuses 1 bitmap add --node vm.qcow2 audit : "'audit' already"
   refuses 6 bitmap add --node vm.qcow2 daily : "drive bitmap" \
-    "'qimg bitmap add --drive"
+    "choose another name"
   run_qimg bitmap add --drive vm.qcow2 audit
   [ "$status" != 0 ]
   complains "'audit'" "choose another name, or: 'qimg bitmap remove --node"
-  refuses 1 bitmap add --drive vm.qcow2 -g 3000 x : "power of two"
-  refuses 1 bitmap add --drive vm.qcow2 -g 256 x : "power of two"
-  refuses 2 bitmap add --drive vm.qcow2 -g 8G x : "--granularity"
+  local g
+  for g in 0 256 3000 3K 4G 7E; do
+    refuses 2 bitmap add --drive vm.qcow2 -g $g x : "--granularity" \
+      "power of two from 512 to 2G"
+  done
   refuses 1 bitmap add --drive vm.qcow2 "" : "name"
   refuses 1 bitmap add --drive vm.qcow2 "$(printf 'x%.0s' {1..1024})" : "name"
   qimg bitmap add -q --drive vm.qcow2 "$(printf 'x%.0s' {1..1023})"
@@ -224,6 +226,10 @@ daily  drive vm.qcow2  enabled       64 KiB  128 KiB  exact" ]
   expect_code 0 "$QIMG" bitmap list --drive vm --output json
   json '.bitmaps[0] | .status == "exact" and .gap and
     (.reason | contains("paused"))'
+  expect_code 0 "$QIMG" bitmap show --drive vm daily
+  says "of 2 MiB, exact, with a gap"
+  expect_code 0 "$QIMG" bitmap show --drive vm daily --output json
+  json '.status == "exact" and .gap == true'
   qimg bitmap clear -q --drive vm daily
   qemu-img create -q -f qcow2 -b vm.qcow2 -F qcow2 foreign.qcow2
   write foreign.qcow2 'write -P 2 192k 64k'
@@ -307,7 +313,8 @@ daily  drive vm.qcow2  enabled       64 KiB  128 KiB  exact" ]
     "0x30000         0x10000" "0x100000        0x20000" \
     "dirty: 256 KiB (262144 bytes) in 3 extents, 12.50% of 2 MiB, estimated"
   expect_code 0 "$QIMG" bitmap show --drive vm daily --output json
-  json '.status == "estimated" and .["dirty-bytes"] == 262144 and
+  json '.status == "estimated" and .gap == false and
+    .["dirty-bytes"] == 262144 and
     .["virtual-size"] == 2097152'
   json '.extents == [{offset: 0, length: 65536}, {offset: 196608,
     length: 65536}, {offset: 1048576, length: 131072}]'
