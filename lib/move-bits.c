@@ -27,25 +27,34 @@ static bool has_snapshots(struct qi_node *n)
 	return count > 0;
 }
 
+bool qi_mover_takes_whole(struct qi_node *n)
+{
+	return qi_record_state_of(n) == QI_RECORD_UNKNOWN || has_snapshots(n);
+}
+
+bool qi_mover_says_by_bitmap(const struct qi_mover *w, struct qi_node *n)
+{
+	const struct qi_stored_bitmap *b =
+		qi_node_stored_bitmap(n, w->from->name);
+
+	return b && b->enabled && !b->problem &&
+	       qi_node_has_own(n, w->from->name);
+}
+
 /* What one layer adds to a bitmap that is taken over. */
 static int of_layer(void *arg, struct qi_node *n, struct qi_ranges **out)
 {
 	const struct qi_mover *w = arg;
-	const char *name = w->from->name;
-	const struct qi_stored_bitmap *b = qi_node_stored_bitmap(n, name);
-
-	bool counts = n == w->src || (b && b->enabled && !b->problem &&
-				      qi_node_has_own(n, name));
 	struct qi_ranges *in[2];
 	size_t count = 0;
 	int ret = 0;
 
-	if (n != w->src &&
-	    (qi_record_state_of(n) == QI_RECORD_UNKNOWN || has_snapshots(n)))
+	if (n != w->src && qi_mover_takes_whole(n))
 		return qi_ranges_one(out, 0, n->facts.size);
-	if (counts) {
-		ret = qi_ranges_bitmap(&in[0], n,
-				       (size_t)qi_node_find_bitmap(n, name));
+	if (n == w->src || qi_mover_says_by_bitmap(w, n)) {
+		ret = qi_ranges_bitmap(
+			&in[0], n,
+			(size_t)qi_node_find_bitmap(n, w->from->name));
 		count = !ret;
 	}
 	/* It may have been added when the layer had been written to. */

@@ -258,22 +258,49 @@ static int run(const struct qi_mover *w, struct qi_error *e)
 		     0;
 }
 
+/* What goes in of the layers above the node, the lowest one first. malloc'd */
+static char *taken_with_it(const struct qi_mover *w)
+{
+	char *all =
+		strdup(w->takes_over && w->src != w->dst ? " together" : "");
+
+	for (struct qi_node *n = w->dst; all && w->takes_over && n != w->src;
+	     n = n->facts.backing) {
+		char *longer;
+
+		if (qi_mover_takes_whole(n))
+			longer = qi_format_text(", all of the disk for '%s'%s",
+						n->path, all);
+		else if (qi_mover_says_by_bitmap(w, n))
+			longer = qi_format_text(
+				", bitmap '%s' and what is allocated in '%s'%s",
+				w->from->name, n->path, all);
+		else
+			longer = qi_format_text(", what is allocated in '%s'%s",
+						n->path, all);
+		free(all);
+		all = longer;
+	}
+	return all;
+}
+
 static int make_plan(const struct qi_mover *w, struct qi_plan *p)
 {
+	QI_AUTOFREE char *with = taken_with_it(w);
 	bool inside = w->src == w->dst;
-	int ret = 0;
+	int ret = with ? 0 : -ENOMEM;
 
-	if (needs_id(w))
+	if (!ret && needs_id(w))
 		ret = qi_plan_step(
 			p, "write the header of '%s': give the image an id",
 			w->src->path);
 	if (!ret)
 		ret = qi_plan_step(p,
 				   "write the header of '%s': %s bitmap '%s' "
-				   "of %s '%s' %s '%s' of %s '%s'%s",
+				   "of %s '%s'%s %s '%s' of %s '%s'%s",
 				   w->dst->path, inside ? "make" : "copy",
 				   w->from->name, qi_address_kind(w->from),
-				   qi_address_path(w->from),
+				   qi_address_path(w->from), with,
 				   inside ? "bitmap" : "to", w->to->name,
 				   qi_address_kind(w->to),
 				   qi_address_path(w->to),

@@ -17,6 +17,11 @@ struct qi_mover {
 /* Has n a bitmap of that name that is no segment? */
 bool qi_node_has_own(struct qi_node *n, const char *name);
 
+/* Of a layer above the node that is taken over: is its whole disk dirty? */
+bool qi_mover_takes_whole(struct qi_node *n);
+/* Has it a bitmap that counts, besides what it has allocated? */
+bool qi_mover_says_by_bitmap(const struct qi_mover *w, struct qi_node *n);
+
 /* What the new bitmap says: all that the old one does, and any new end. */
 int qi_mover_ranges(const struct qi_mover *w, struct qi_ranges **out,
 		    struct qi_error *e);

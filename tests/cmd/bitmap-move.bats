@@ -271,7 +271,9 @@ made_by_libvirt() {
   made_by_libvirt
   expect_code 0 "$QIMG" bitmap move --node base.qcow2 --to-drive top.qcow2 -n c
   says "  1. write the header of 'base.qcow2': give the image an id" \
-    "  2. write the header of 'top.qcow2'" \
+    "  2. write the header of 'top.qcow2': copy bitmap 'c' of node \
+'base.qcow2', bitmap 'c' and what is allocated in 'mid.qcow2', bitmap 'c' and \
+what is allocated in 'top.qcow2' together to 'c' of drive 'top.qcow2'" \
     "  3. write the header of 'base.qcow2': remove node bitmap 'c'" \
     "  4. write the header of 'mid.qcow2': remove node bitmap 'c'" \
     "  5. write the header of 'top.qcow2': remove the note"
@@ -320,6 +322,9 @@ made_by_libvirt() {
   made_by_libvirt
   qemu-img bitmap --remove mid.qcow2 c
   qemu-img bitmap --disable top.qcow2 c
+  expect_code 0 "$QIMG" bitmap move --node base.qcow2 --to-drive top.qcow2 -n c
+  says "node 'base.qcow2', what is allocated in 'mid.qcow2', \
+what is allocated in 'top.qcow2' together to 'c'"
   move --node base.qcow2 --to-drive top.qcow2 c
   is drive top.qcow2 c "0+4 1024+64 2048+64"
   [ "$(field top.qcow2 c state)" = enabled ]
@@ -336,6 +341,9 @@ made_by_libvirt() {
   made_by_libvirt
   qemu-img bitmap --remove mid.qcow2 c
   qemu-img snapshot -c s mid.qcow2
+  expect_code 0 "$QIMG" bitmap move --node base.qcow2 --to-drive top.qcow2 -n c
+  says "all of the disk for 'mid.qcow2', bitmap 'c' and what is allocated in \
+'top.qcow2' together"
   move --node base.qcow2 --to-drive top.qcow2 c
   is drive top.qcow2 c 0+4096
 }
