@@ -390,7 +390,7 @@ spoil_record() {
   one_line 1 bitmap show --drive y.qcow2 mine
   [ "$(layers y.qcow2)" = exact ] || [ "$(dirty y.qcow2)" = 0+4096 ]
   one_line 6 commit --drive y.qcow2
-  [[ $stderr == *'another drive'* ]]
+  [[ $stderr == *'another drive'*"'qimg stream --drive y.qcow2'"* ]]
 }
 
 @test "two links to one image are one drive" {
