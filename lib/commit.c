@@ -218,7 +218,7 @@ static int fold_between(struct work *w, struct qi_change *out,
 
 /* ------------------------------------------------------------ the switch */
 
-static int mark_committed(struct work *w, struct qi_error *e)
+static int mark_committed(struct work *w, bool dry_run, struct qi_error *e)
 {
 	QI_AUTORECORD struct qi_record *r = NULL;
 
@@ -229,7 +229,8 @@ static int mark_committed(struct work *w, struct qi_error *e)
 	if (qi_uuid_is_null(&r->drive))
 		r->drive = qi_drive_uuid(w->d);
 	r->committed = true;
-	return qi_node_store(w->head, r, NULL, 0, e);
+	return dry_run ? qi_node_check_room(w->head, r, false, e) :
+			 qi_node_store(w->head, r, NULL, 0, e);
 }
 
 /* The old head goes, once its name is not needed even after a power cut. */
@@ -261,7 +262,7 @@ static int switch_over(struct work *w, struct qi_change *out,
 					  "may undo it");
 		return ret;
 	}
-	ret = mark_committed(w, e);
+	ret = mark_committed(w, false, e);
 	if (!ret)
 		ret = qi_drive_flip(w->d, w->base->path, e);
 	if (ret > 0)
@@ -403,6 +404,8 @@ static int commit(struct work *w, struct qi_plan *plan, bool dry_run,
 	int ret = check(w, e);
 
 	if (!ret)
+		ret = mark_committed(w, true, e);
+	if (!ret)
 		ret = check_between(w, plan, e);
 	if (!ret && make_plan(w, plan))
 		ret = qi_no_memory(e);
@@ -426,7 +429,8 @@ int qi_commit_layers(struct qi_drive *d, const struct qi_commit *c,
 			  .merge = { .drive = *d,
 				     .base = c->base,
 				     .threads = c->threads,
-				     .progress = c->progress } };
+				     .progress = c->progress,
+				     .takes_over = true } };
 
 	return commit(&w, plan, dry_run, out, e);
 }

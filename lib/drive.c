@@ -348,6 +348,29 @@ int qi_node_can_hold(struct qi_node *n, struct qi_error *e)
 	return can_store(n, false, e);
 }
 
+static int serialise(const struct qi_node *n, const struct qi_record *r,
+		     void **blob, size_t *len, struct qi_error *e)
+{
+	int ret = qi_record_serialise(r, blob, len);
+
+	if (ret != -E2BIG)
+		return ret ? qi_no_memory(e) : 0;
+	return qi_fail(e, E2BIG,
+		       "the record of '%s' is full: use fewer drive bitmaps, "
+		       "or shorter names",
+		       n->path);
+}
+
+int qi_node_check_room(struct qi_node *n, const struct qi_record *r,
+		       bool bitmaps, struct qi_error *e)
+{
+	QI_AUTOFREE void *blob = NULL;
+	size_t len;
+	int ret = serialise(n, r, &blob, &len, e);
+
+	return ret ? ret : n->format->bitmaps->check_room(n, bitmaps, len, e);
+}
+
 int qi_node_store(struct qi_node *n, const struct qi_record *r,
 		  const struct qi_bitmap_change *changes, size_t count,
 		  struct qi_error *e)
@@ -361,16 +384,8 @@ int qi_node_store(struct qi_node *n, const struct qi_record *r,
 	for (size_t i = 0; r && i < r->count; i++)
 		r->bitmaps[i].min_size =
 			qi_min(r->bitmaps[i].min_size, n->facts.size);
-	if (!ret && r) {
-		ret = qi_record_serialise(r, &blob, &len);
-		if (ret == -E2BIG)
-			qi_fail(e, E2BIG,
-				"the record of '%s' is full: use "
-				"fewer drive bitmaps, or shorter names",
-				n->path);
-		else if (ret)
-			qi_no_memory(e);
-	}
+	if (!ret && r)
+		ret = serialise(n, r, &blob, &len, e);
 	return ret ? ret :
 		     n->format->bitmaps->update(n, changes, count, blob, len,
 						e);

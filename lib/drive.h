@@ -81,6 +81,9 @@ int qi_drive_head_record(const struct qi_drive *d, struct qi_record **out,
 int qi_node_store(struct qi_node *n, const struct qi_record *r,
 		  const struct qi_bitmap_change *changes, size_t count,
 		  struct qi_error *e);
+/* Will they have room there? Nothing is written. */
+int qi_node_check_room(struct qi_node *n, const struct qi_record *r,
+		       bool bitmaps, struct qi_error *e);
 /* 0, or why n can hold no record and segments, with what would help. */
 int qi_node_can_store(struct qi_node *n, struct qi_error *e);
 /* The same of node bitmaps, which need no record. */

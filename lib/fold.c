@@ -84,6 +84,7 @@ static int check_down(struct qi_fold *f, struct qi_error *e)
 		.base = f->base,
 		.threads = f->threads,
 		.progress = f->progress,
+		.takes_over = true,
 	};
 	if (f->base->facts.size > top->facts.size)
 		return qi_fail(e, ESTALE,

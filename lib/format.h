@@ -83,6 +83,12 @@ struct qi_bitmap_ops {
 	int (*update)(struct qi_node *n, const struct qi_bitmap_change *changes,
 		      size_t count, const void *record, size_t record_len,
 		      struct qi_error *e);
+	/*
+	 * Will the header have room for a record of that length, and for
+	 * bitmaps? Nothing is written.
+	 */
+	int (*check_room)(struct qi_node *n, bool bitmaps, size_t record_len,
+			  struct qi_error *e);
 };
 
 struct qi_snapshot_ops {

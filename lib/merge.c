@@ -65,12 +65,34 @@ static struct qi_carry carry_of(const struct qi_merge *m)
 				  .smallest = m->smallest };
 }
 
-/* Will the bitmaps of the drive find their place? */
+/* What the base gets after the data; it can store a record. */
+static int plan_take_over(const struct qi_merge *m, struct qi_carry *c,
+			  bool is_head, struct qi_error *e)
+{
+	int ret = qi_carry_plan(c, e);
+
+	if (ret)
+		return ret;
+	if (!c->record && qi_record_copy(&c->record, m->base->record))
+		return qi_no_memory(e);
+	c->record->drive = qi_drive_uuid(&m->drive);
+	c->record->committed = false;
+	c->record->frozen = c->record->frozen && !is_head;
+	return 0;
+}
+
+/* Will the bitmaps of the drive find their place, and the record its room? */
 static int check_bitmaps(struct qi_merge *m, struct qi_error *e)
 {
 	struct qi_carry c = carry_of(m);
-	int ret = qi_carry_plan(&c, e);
+	int ret;
 
+	if (!m->takes_over || qi_node_can_store(m->base, NULL))
+		ret = qi_carry_plan(&c, e);
+	else
+		ret = plan_take_over(m, &c, false, e);
+	if (!ret && m->takes_over && c.record)
+		ret = qi_node_check_room(m->base, c.record, c.edits.count, e);
 	qi_carry_clear(&c);
 	return ret;
 }
@@ -260,21 +282,14 @@ int qi_merge_run(struct qi_merge *m, struct qi_error *e)
 int qi_merge_take_over(struct qi_merge *m, bool is_head, struct qi_error *e)
 {
 	struct qi_carry c = carry_of(m);
-	struct qi_uuid drive = qi_drive_uuid(&m->drive);
 	int ret;
 
 	if (qi_node_can_store(m->base, NULL))
 		return 0;
-	ret = qi_carry_plan(&c, e);
-	if (!ret && !c.record && qi_record_copy(&c.record, m->base->record))
-		ret = qi_no_memory(e);
-	if (!ret) {
-		c.record->drive = drive;
-		c.record->committed = false;
-		c.record->frozen = c.record->frozen && !is_head;
+	ret = plan_take_over(m, &c, is_head, e);
+	if (!ret)
 		ret = qi_node_store(m->base, c.record, c.edits.changes,
 				    c.edits.count, e);
-	}
 	qi_carry_clear(&c);
 	return ret;
 }

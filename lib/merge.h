@@ -13,6 +13,7 @@ struct qi_merge {
 	struct qi_progress progress;
 	struct qi_copy_stats stats; /* afterwards */
 	uint64_t smallest;	    /* size of the base before it grew */
+	bool takes_over;	    /* qi_merge_take_over() is to follow */
 };
 
 /* May the base be written: by guards of drives, and by its format? */

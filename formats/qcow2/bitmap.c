@@ -294,10 +294,17 @@ static int bitmap_update(struct qi_node *n,
 				    record_len, NULL, e);
 }
 
+static int bitmap_check_room(struct qi_node *n, bool bitmaps, size_t record_len,
+			     struct qi_error *e)
+{
+	return qcow2_header_check_growth(qcow2_of(n), bitmaps, record_len, e);
+}
+
 const struct qi_bitmap_ops qcow2_bitmap_ops = {
 	.can_store = bitmap_can_store,
 	.problem = bitmap_problem,
 	.list = bitmap_list,
 	.chunk = bitmap_chunk,
 	.update = bitmap_update,
+	.check_room = bitmap_check_room,
 };
