@@ -231,6 +231,8 @@ static const char *layer_state(const struct qi_drive_layer *l, bool is_head)
 {
 	if (is_head)
 		return l->has_record ? "head" : "head, foreign";
+	if (l->is_merging)
+		return "unfinished";
 	if (l->is_of_other_drive)
 		return l->is_shared ? "of another drive, shared" :
 				      "of another drive";

@@ -151,6 +151,8 @@ static int check(struct work *w, struct qi_error *e)
 
 	if (!ret)
 		ret = find(w, e);
+	if (!ret && w->how->at)
+		ret = qi_drive_check_whole(w->d, w->base, e);
 	if (ret)
 		return ret;
 	snprintf(w->base_path, sizeof(w->base_path), "%s", w->base->path);

@@ -249,6 +249,14 @@ static void remove_head(struct work *w, struct qi_change *out)
 				  w->head->path);
 }
 
+/* The base is the head: should this fail, the mark means nothing there. */
+static void end_merge(struct work *w)
+{
+	struct qi_error e;
+
+	qi_merge_end(&w->merge, true, &e);
+}
+
 static int switch_over(struct work *w, struct qi_change *out,
 		       struct qi_error *e)
 {
@@ -260,6 +268,8 @@ static int switch_over(struct work *w, struct qi_change *out,
 			qi_change_problem(out, e,
 					  "the commit is done, but a power cut "
 					  "may undo it");
+		else if (!ret)
+			end_merge(w);
 		return ret;
 	}
 	ret = mark_committed(w, false, e);
@@ -271,8 +281,10 @@ static int switch_over(struct work *w, struct qi_change *out,
 			"the commit is done, but a power cut may undo "
 			"it, so '%s' is left",
 			w->head->path);
-	else if (!ret)
+	if (!ret) {
+		end_merge(w);
 		remove_head(w, out);
+	}
 	return ret < 0 ? ret : 0;
 }
 

@@ -55,6 +55,12 @@ struct qi_node *qi_drive_find_tag(const struct qi_drive *d, const char *tag);
 int qi_drive_need_tag(const struct qi_drive *d, const char *tag,
 		      struct qi_node **out, struct qi_error *e);
 
+/* Has a merge into n begun, and not come to its end? */
+bool qi_node_is_merging(const struct qi_node *n);
+/* -ESTALE when it is so: n does not read as the snapshot that it holds. */
+int qi_drive_check_whole(const struct qi_drive *d, const struct qi_node *n,
+			 struct qi_error *e);
+
 /* Is the layer below the one that this one was made on? */
 bool qi_node_parent_is_right(const struct qi_node *n);
 /* Of the snapshot that the layer below is; "": it is none, or another one. */

@@ -109,6 +109,9 @@ static int check_up(struct qi_fold *f, struct qi_error *e)
 		.journal = &f->journal,
 	};
 	ret = qi_node_refuse_internal(f->above, "change what that reads", e);
+	/* The layer that goes hides that; and see qi_fold_finish(). */
+	if (!ret && f->base)
+		ret = qi_drive_check_whole(f->d, f->base, e);
 	return ret ? ret : qi_onto_plan(&f->onto, e);
 }
 
@@ -236,7 +239,9 @@ int qi_fold_run(struct qi_fold *f, struct qi_change *out, struct qi_error *e)
 
 	if (ret)
 		return ret;
-	ret = remove_file(gone, &late);
+	ret = f->down ? qi_merge_end(&f->merge, false, &late) : 0;
+	if (!ret)
+		ret = remove_file(gone, &late);
 	if (!ret)
 		ret = drop_journal(f->above, &late);
 	if (ret)
@@ -259,8 +264,12 @@ static const struct qi_journal *unfinished(const struct qi_node *n)
 void qi_fold_want_unfinished(struct qi_drive *d)
 {
 	for (struct qi_node *n = d->head; n; n = n->facts.backing)
-		if (unfinished(n))
+		if (unfinished(n)) {
 			qi_node_want(n, QI_ACCESS_WRITE);
+			if (n->facts.backing &&
+			    qi_node_is_merging(n->facts.backing))
+				qi_node_want(n->facts.backing, QI_ACCESS_WRITE);
+		}
 }
 
 /* Is the file at path a layer of the drive? */
@@ -391,7 +400,11 @@ int qi_fold_finish(struct qi_drive *d, const char *tag, struct qi_plan *plan,
 			continue;
 		found |= tag && !strcmp(j->name, tag);
 		snprintf(out->old_head, sizeof(out->old_head), "%s", j->source);
-		ret = finish_one(d, n, plan, dry_run, e);
+		/* The note says that the layers were switched. */
+		if (!dry_run && n->facts.backing)
+			ret = qi_node_end_merge(n->facts.backing, e);
+		if (!ret)
+			ret = finish_one(d, n, plan, dry_run, e);
 	}
 	snprintf(out->new_head, sizeof(out->new_head), "%s", d->head->path);
 	return ret ? ret : found;

@@ -21,6 +21,23 @@ const char *qi_node_tag(const struct qi_node *n)
 		       "";
 }
 
+bool qi_node_is_merging(const struct qi_node *n)
+{
+	return qi_record_state_of(n) == QI_RECORD_VALID && n->record->merging;
+}
+
+int qi_drive_check_whole(const struct qi_drive *d, const struct qi_node *n,
+			 struct qi_error *e)
+{
+	if (!qi_node_is_merging(n))
+		return 0;
+	return qi_fail(e, ESTALE,
+		       "'%s' holds part of a merge that was ended; run 'qimg "
+		       "commit --drive %s', or the 'qimg snapshot delete' that "
+		       "it was, again first",
+		       n->path, d->path);
+}
+
 struct qi_node *qi_drive_find_tag(const struct qi_drive *d, const char *tag)
 {
 	for (struct qi_node *n = d->head; n; n = n->facts.backing)
@@ -62,6 +79,7 @@ int qi_drive_layers(struct qi_drive *d, struct qi_drive_layer **out,
 			continue;
 		l->is_frozen = r->frozen;
 		l->is_shared = r->shared;
+		l->is_merging = r->merging;
 		l->is_of_other_drive = qi_node_is_of_other(d, n);
 	}
 	return 0;
@@ -91,6 +109,7 @@ int qi_node_record(struct qi_node *n, struct qi_record_facts *out)
 		.tag = r->tag,
 		.parent_is_right = qi_node_parent_is_right(n),
 		.unfinished = unfinished[r->journal.kind],
+		.merging = r->merging,
 	};
 	return 0;
 }

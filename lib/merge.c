@@ -176,6 +176,55 @@ static int add_of_layers(void *arg, const struct qi_stored_bitmap *b,
 	return ret ? ret : 1;
 }
 
+/*
+ * The record of the base with the mark that a merge into it has begun; NULL
+ * where the base has no record and gets none.
+ */
+static int merging_record(const struct qi_merge *m, struct qi_record **out,
+			  struct qi_error *e)
+{
+	bool has_one = qi_record_state_of(m->base) == QI_RECORD_VALID;
+
+	*out = NULL;
+	if ((!has_one && !m->takes_over) || qi_node_can_store(m->base, NULL))
+		return 0;
+	if (qi_record_copy(out, m->base->record))
+		return qi_no_memory(e);
+	if (!has_one)
+		(*out)->parent = qi_node_uuid(m->base->facts.backing);
+	(*out)->merging = true;
+	return 0;
+}
+
+/* A disk that grows is not that of the snapshot any more, either. */
+static int grow(struct qi_merge *m, uint64_t size, struct qi_error *e)
+{
+	QI_AUTORECORD struct qi_record *r = NULL;
+	int ret = merging_record(m, &r, e);
+
+	if (!ret && r)
+		ret = qi_node_store(m->base, r, NULL, 0, e);
+	return ret ? ret : qi_node_grow(m->base, size, e);
+}
+
+/* What records writes is marked, and with it that the merge has begun. */
+static int mark(struct qi_merge *m, struct qi_error *e)
+{
+	QI_AUTORECORD struct qi_record *r = NULL;
+	struct qi_marks marks;
+	int ret = merging_record(m, &r, e);
+
+	if (ret)
+		return ret;
+	if (!r)
+		return qi_node_mark(m->base, add_of_layers, m, e);
+	ret = qi_marks_make(&marks, m->base, add_of_layers, m, e);
+	if (!ret)
+		ret = qi_node_store(m->base, r, marks.changes, marks.count, e);
+	qi_marks_clear(&marks);
+	return ret;
+}
+
 /* ----------------------------------------------------------------- data */
 
 /*
@@ -271,10 +320,12 @@ int qi_merge_run(struct qi_merge *m, struct qi_error *e)
 
 	m->smallest = m->base->facts.size;
 	if (m->base->facts.size < size)
-		ret = qi_node_grow(m->base, size, e);
+		ret = grow(m, size, e);
 	if (!ret)
-		ret = qi_node_mark(m->base, add_of_layers, m, e);
-	return ret ? ret : copy_data(m, e);
+		ret = mark(m, e);
+	if (!ret)
+		ret = copy_data(m, e);
+	return ret || m->takes_over ? ret : qi_node_end_merge(m->base, e);
 }
 
 /* -------------------------------------------------------------- records */
@@ -292,4 +343,32 @@ int qi_merge_take_over(struct qi_merge *m, bool is_head, struct qi_error *e)
 				    c.edits.count, e);
 	qi_carry_clear(&c);
 	return ret;
+}
+
+/* Has a layer that came down got a part of what was above it still? */
+static bool is_any_merging(const struct qi_merge *m)
+{
+	const struct qi_node *n = m->drive.head;
+
+	while (n != m->base && !qi_node_is_merging(n))
+		n = n->facts.backing;
+	return n != m->base;
+}
+
+int qi_merge_end(const struct qi_merge *m, bool is_head, struct qi_error *e)
+{
+	return !is_head && is_any_merging(m) ? 0 :
+					       qi_node_end_merge(m->base, e);
+}
+
+int qi_node_end_merge(struct qi_node *n, struct qi_error *e)
+{
+	QI_AUTORECORD struct qi_record *r = NULL;
+
+	if (!qi_node_is_merging(n))
+		return 0;
+	if (qi_record_copy(&r, n->record))
+		return qi_no_memory(e);
+	r->merging = false;
+	return qi_node_store(n, r, NULL, 0, e);
 }

@@ -25,8 +25,10 @@ int qi_merge_check(struct qi_merge *m, struct qi_error *e);
 int qi_merge_plan_copy(const struct qi_merge *m, bool alone,
 		       struct qi_plan *plan);
 /*
- * The base grows if it must, what records its changes is marked, then it gets
- * the data. Each step is durable before the next.
+ * The base grows if it must; what records its changes is marked, and the base
+ * itself as one that a merge goes on into; then it gets the data. Each step is
+ * durable before the next. The mark stays until qi_merge_end(); where no
+ * qi_merge_take_over() follows, it is taken off.
  */
 int qi_merge_run(struct qi_merge *m, struct qi_error *e);
 /*
@@ -34,6 +36,13 @@ int qi_merge_run(struct qi_merge *m, struct qi_error *e);
  * checkpoints and states, by one header write. is_head: of its drive, now.
  */
 int qi_merge_take_over(struct qi_merge *m, bool is_head, struct qi_error *e);
+/*
+ * The layers that were merged are no part of the drive any more: the base
+ * loses the mark. It stays when one of them had it.
+ */
+int qi_merge_end(const struct qi_merge *m, bool is_head, struct qi_error *e);
+/* The same, found by a later run; nothing to do for one without the mark. */
+int qi_node_end_merge(struct qi_node *n, struct qi_error *e);
 
 /* -ESTALE and how to remove it, when n has a bitmap of its own. */
 int qi_node_refuse_bitmap(struct qi_node *n, const char *what,

@@ -40,6 +40,7 @@ struct qi_drive_layer {
 	/* Of a record: made by qimg, frozen, with clones on it. */
 	bool has_record, is_frozen, is_shared;
 	bool is_of_other_drive;
+	bool is_merging; /* a merge into it was ended: it is not whole */
 };
 /* All of them, the head first. Free with free(). */
 int qi_drive_layers(struct qi_drive *d, struct qi_drive_layer **out,

@@ -254,6 +254,7 @@ struct qi_record_facts {
 	struct qi_uuid image, parent, drive;
 	bool frozen, shared;
 	bool committed;	 /* all it had is in the layer below */
+	bool merging;	 /* below another: a merge into it is not at its end */
 	const char *tag; /* of the snapshot that it was made on; "" if none */
 	bool parent_is_right;	/* the layer below is the one it was made on */
 	const char *unfinished; /* NULL, or the command that was interrupted */

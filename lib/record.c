@@ -12,6 +12,7 @@
 #define FLAG_SHARED 2u
 #define FLAG_COMMITTED 4u
 #define FLAG_JOURNAL 8u
+#define FLAG_MERGING 16u
 #define BITMAP_ANCHOR 1u
 #define BITMAP_PAUSED 2u
 #define BITMAP_REMOVED 4u
@@ -224,6 +225,7 @@ static int parse(struct qi_record *r, const uint8_t *blob, size_t len)
 	r->frozen = be32_get(d.flags) & FLAG_FROZEN;
 	r->shared = be32_get(d.flags) & FLAG_SHARED;
 	r->committed = be32_get(d.flags) & FLAG_COMMITTED;
+	r->merging = be32_get(d.flags) & FLAG_MERGING;
 	ret = parse_bitmaps(r, be16_get(d.bitmap_count), &p, end);
 	if (!ret && be32_get(d.flags) & FLAG_JOURNAL)
 		ret = parse_journal(r, p, end);
@@ -340,6 +342,7 @@ int qi_record_serialise(const struct qi_record *r, void **blob, size_t *len)
 		.flags = be32_put((r->frozen ? FLAG_FROZEN : 0) |
 				  (r->shared ? FLAG_SHARED : 0) |
 				  (r->committed ? FLAG_COMMITTED : 0) |
+				  (r->merging ? FLAG_MERGING : 0) |
 				  (r->journal.kind ? FLAG_JOURNAL : 0)),
 		.tag_length = be16_put((uint16_t)tag_len),
 		.bitmap_count = be16_put((uint16_t)r->count),

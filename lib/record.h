@@ -46,6 +46,7 @@ struct qi_record {
 	struct qi_uuid image, parent, drive;
 	bool frozen, shared;
 	bool committed; /* all it had is in its parent: it may be deleted */
+	bool merging;	/* it may have a part of what is in layers above */
 	char tag[QI_TAG_MAX + 1];
 	struct qi_journal journal;
 	size_t count;

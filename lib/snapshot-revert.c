@@ -74,7 +74,7 @@ static int make_record(struct work *w, struct qi_error *e)
 	r = w->carry.record;
 	r->image = qi_uuid_random();
 	r->parent = qi_node_uuid(w->base);
-	r->frozen = r->shared = r->committed = false;
+	r->frozen = r->shared = r->committed = r->merging = false;
 	r->journal = (struct qi_journal){ 0 };
 	memset(r->tag, 0, sizeof(r->tag));
 	memcpy(r->tag, w->tag, strnlen(w->tag, QI_TAG_MAX));
@@ -167,7 +167,9 @@ int qi_snapshot_revert(struct qi_drive *d, const char *tag,
 	w.base = above->facts.backing;
 	snprintf(out->old_head, sizeof(out->old_head), "%s", w.base->path);
 	snprintf(out->new_head, sizeof(out->new_head), "%s", w.head->path);
-	ret = run(&w, plan, dry_run, out, e);
+	ret = qi_drive_check_whole(d, w.base, e);
+	if (!ret)
+		ret = run(&w, plan, dry_run, out, e);
 	qi_carry_clear(&w.carry);
 	return ret;
 }

@@ -232,13 +232,14 @@ static int freeze(struct qi_node *n, struct qi_error *e)
 {
 	QI_AUTORECORD struct qi_record *r = NULL;
 
-	if (qi_record_state_of(n) != QI_RECORD_VALID || n->record->frozen ||
-	    !n->file->writable)
+	if (qi_record_state_of(n) != QI_RECORD_VALID || !n->file->writable ||
+	    (n->record->frozen && !n->record->merging))
 		return 0;
 	if (qi_record_copy(&r, n->record))
 		return qi_no_memory(e);
 	r->frozen = true;
-	r->committed = false;
+	/* It was the head: what it has now is what the snapshot holds. */
+	r->committed = r->merging = false;
 	return qi_node_store(n, r, NULL, 0, e);
 }
 

@@ -84,6 +84,9 @@ void qi_tree_mark(struct qi_tree *t)
 		n->unfinished = n->record.unfinished;
 		if (!n->unfinished && n->record.committed)
 			n->unfinished = "commit";
+		/* On a head it means nothing. */
+		if (!n->unfinished && n->record.merging && !qi_tree_is_top(n))
+			n->unfinished = "snapshot delete or commit";
 		n->marks[QI_MARK_PARENT] = is_on_other_parent(n);
 		n->marks[QI_MARK_UNFINISHED] = n->unfinished;
 		n->marks[QI_MARK_FOREIGN] = n->record.state == QI_RECORD_NONE &&

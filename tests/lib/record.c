@@ -17,6 +17,7 @@ static struct qi_record *sample(size_t count)
 	r->drive = qi_uuid_random();
 	r->frozen = true;
 	r->committed = true;
+	r->merging = true;
 	strcpy(r->tag, "before the upgrade");
 	for (size_t i = 0; i < count; i++) {
 		struct qi_record_bitmap *b;
@@ -46,16 +47,16 @@ static bool same_bitmap(const struct qi_record_bitmap *a,
 
 static bool same(const struct qi_record *a, const struct qi_record *b)
 {
-	bool yes = a->state == b->state &&
-		   qi_uuid_equal(&a->image, &b->image) &&
-		   qi_uuid_equal(&a->parent, &b->parent) &&
-		   qi_uuid_equal(&a->drive, &b->drive) &&
-		   a->frozen == b->frozen && a->shared == b->shared &&
-		   a->committed == b->committed && !strcmp(a->tag, b->tag) &&
-		   a->count == b->count && a->journal.kind == b->journal.kind &&
-		   qi_uuid_equal(&a->journal.uuid, &b->journal.uuid) &&
-		   !strcmp(a->journal.source, b->journal.source) &&
-		   !strcmp(a->journal.name, b->journal.name);
+	bool yes =
+		a->state == b->state && qi_uuid_equal(&a->image, &b->image) &&
+		qi_uuid_equal(&a->parent, &b->parent) &&
+		qi_uuid_equal(&a->drive, &b->drive) && a->frozen == b->frozen &&
+		a->shared == b->shared && a->committed == b->committed &&
+		a->merging == b->merging && !strcmp(a->tag, b->tag) &&
+		a->count == b->count && a->journal.kind == b->journal.kind &&
+		qi_uuid_equal(&a->journal.uuid, &b->journal.uuid) &&
+		!strcmp(a->journal.source, b->journal.source) &&
+		!strcmp(a->journal.name, b->journal.name);
 
 	for (size_t i = 0; yes && i < a->count; i++)
 		yes = same_bitmap(&a->bitmaps[i],
