@@ -182,8 +182,9 @@ static enum outcome step_delete(void)
 	/* In the upper one, both ways; in the lower one, one of them. */
 	must_fail = is_cloned(i, i) || inner_of(at + 1);
 	/* Which of the two files stays is not settled; a base may be longer. */
-	unclear = inner_of(at) || m.is_marked || node_bitmap_between(at, at + 1) ||
-		  is_cloned(i + 1, i + 1) || was_shared(at, at + 1) ||
+	unclear = inner_of(at) || m.is_marked ||
+		  node_bitmap_between(at, at + 1) || is_cloned(i + 1, i + 1) ||
+		  was_shared(at, at + 1) ||
 		  size_of_layer(at) > size_of_layer(at + 1);
 	if (!ours(must_fail ? 6 :
 		  unclear   ? OK_OR_REFUSED :

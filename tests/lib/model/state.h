@@ -90,7 +90,7 @@ static struct {
 	uint8_t guest[MAX_SIZE];
 	unsigned layers;
 	struct layer *layer[MAX_LAYERS + 1]; /* [0] is the root */
-	bool is_torn; /* the head's bitmaps were left in use */
+	bool is_torn;	/* the head's bitmaps were left in use */
 	bool is_marked; /* the head is frozen, perhaps */
 	bool has_leftovers;
 	bool compare_layers; /* all of them, as the step changed some */
