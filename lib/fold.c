@@ -79,6 +79,11 @@ static int check_down(struct qi_fold *f, struct qi_error *e)
 	struct qi_node *top = f->above->facts.backing;
 	int ret;
 
+	/* Nothing is below the lowest one. */
+	if (!f->base)
+		return qi_fail(e, EINVAL, "'%s' has no backing file",
+			       top->path);
+
 	f->merge = (struct qi_merge){
 		.drive = { .path = top->path, .head = top },
 		.base = f->base,
@@ -393,6 +398,7 @@ int qi_fold_finish(struct qi_drive *d, const char *tag, struct qi_plan *plan,
 {
 	int ret = 0, found = 0;
 
+	snprintf(out->new_head, sizeof(out->new_head), "%s", d->head->path);
 	for (struct qi_node *n = d->head; n && !ret; n = n->facts.backing) {
 		const struct qi_journal *j = unfinished(n);
 
@@ -406,6 +412,5 @@ int qi_fold_finish(struct qi_drive *d, const char *tag, struct qi_plan *plan,
 		if (!ret)
 			ret = finish_one(d, n, plan, dry_run, e);
 	}
-	snprintf(out->new_head, sizeof(out->new_head), "%s", d->head->path);
 	return ret ? ret : found;
 }

@@ -43,16 +43,16 @@ static void print_json(const struct qi_bitmap_task *t,
 		       json_t *more)
 {
 	struct qi_json j;
-	const char *key;
-	json_t *value;
 
 	qi_json_begin(&j);
 	qi_json_member(&j, t->drive ? "drive" : "node",
 		       qi_json_text(t->drive ? t->drive : t->node));
 	qi_json_member(&j, "bitmap", qi_json_text(t->name));
 	qi_json_member(&j, "action", json_string(action));
-	json_object_foreach(more, key, value)
-		qi_json_member(&j, key, json_incref(value));
+	for (void *i = json_object_iter(more); i;
+	     i = json_object_iter_next(more, i))
+		qi_json_member(&j, json_object_iter_key(i),
+			       json_incref(json_object_iter_value(i)));
 	qi_json_member(&j, "dry-run", json_boolean(t->dry_run));
 	qi_json_member(&j, "steps", qi_json_plan(plan));
 	qi_json_end(&j, 0, NULL);

@@ -1,4 +1,5 @@
 #!/usr/bin/env bats
+# shellcheck disable=SC2030,SC2031 # each test has its own variables
 # qimg amend: other options for images that exist, with QEMU as the oracle.
 
 load ../helpers
@@ -246,7 +247,7 @@ look() {
   qemu-img check -q disk.qcow2 || code=$?
   [ $code = 0 ] || [ $code = 3 ]
   oracle_equal disk.qcow2 ../want.raw
-  qimg amend -o $o disk.qcow2
+  qimg amend -o "$o" disk.qcow2
   oracle_equal disk.qcow2 ../want.raw
   qemu-img convert -l s -O raw disk.qcow2 now.raw
   cmp ../s.raw now.raw

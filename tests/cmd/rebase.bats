@@ -1,4 +1,5 @@
 #!/usr/bin/env bats
+# shellcheck disable=SC2030,SC2031 # each test has its own variables
 # qimg rebase: another backing file. QEMU's tools tell whether the content is
 # what it was; the bitmaps of the drive say the same as before.
 
@@ -448,8 +449,8 @@ look() {
   have d "$all exact"
   qemu-img check -q three.qcow2 || code=$?
   [ $code = 0 ] || [ $code = 3 ]
-  qimg rebase -b $new three.qcow2
-  [ "$(backing three.qcow2)" = $new ]
+  qimg rebase -b "$new" three.qcow2
+  [ "$(backing three.qcow2)" = "$new" ]
   oracle_equal d ../want.raw
   have d "$all exact"
 }

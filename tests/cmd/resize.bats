@@ -1,4 +1,5 @@
 #!/usr/bin/env bats
+# shellcheck disable=SC2030,SC2031 # each test has its own variables
 # qimg resize: larger and smaller disks, with QEMU as the oracle.
 
 load ../helpers
@@ -420,7 +421,7 @@ look() {
   oracle_equal disk.qcow2 ../$want.raw
   dirty --drive disk.qcow2 daily | jq -e 'first == [512000,1048576] or
     first == [512000,512000]' >/dev/null
-  qimg resize -q --shrink disk.qcow2 ${args##* }
+  qimg resize -q --shrink disk.qcow2 "${args##* }"
   oracle_equal disk.qcow2 ../new.raw
 }
 

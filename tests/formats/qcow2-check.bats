@@ -1,4 +1,5 @@
 #!/usr/bin/env bats
+# shellcheck disable=SC2030,SC2031 # each test has its own variables
 # qimg check against qemu-img check on images that are damaged at random
 # places, and repair of the same. QIMG_CHECK_RUNS and QIMG_CHECK_SEED make
 # long runs of it.

@@ -165,6 +165,7 @@ end_each() {
   qemu-img convert -O raw start.qcow2 now.raw
   mkdir drive
   mv start.qcow2 drive/a.qcow2
+  # shellcheck disable=SC2034 # each_fault has it
   faults="change:kill change:EIO"
   each_fault "$QIMG" snapshot "$@" a.qcow2
   oracle_check try/a.qcow2

@@ -105,6 +105,7 @@ setup() {
   (cd drive && dirty node one.qcow2 n) >want
   to="node two.qcow2 x" sources=("node one.qcow2 n")
   rm drive/top.qcow2
+  # shellcheck disable=SC2034 # each_fault has it
   faults="write:kill sync:EIO"
   each_call bitmap move -q --node one.qcow2 --to-node two.qcow2 \
     --as x n

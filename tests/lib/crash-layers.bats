@@ -125,6 +125,7 @@ again() {
 }
 
 @test "snapshot revert" {
+  # shellcheck disable=SC2317 # look runs it
   content_is_right() {
     cmp -s ../now.raw ../want.raw || cmp ../now.raw ../old.raw
   }
@@ -138,6 +139,7 @@ again() {
 }
 
 @test "snapshot revert past a layer" {
+  # shellcheck disable=SC2317 # look runs it
   content_is_right() {
     cmp -s ../now.raw ../want.raw || cmp ../now.raw ../old.raw
   }
@@ -210,6 +212,7 @@ again() {
 }
 
 @test "resize of the head" {
+  # shellcheck disable=SC2317 # look runs it
   content_is_right() {
     cmp -s -n 500000 ../now.raw ../want.raw
   }

@@ -76,14 +76,18 @@ finished() {
 }
 
 @test "bitmap clear" {
+  # shellcheck disable=SC2317 # look runs it
   after_fault() { dirty; }
   each_call link bitmap clear -q --drive d b
 }
 
 @test "bitmap add and remove" {
+  # shellcheck disable=SC2317 # look runs it
   finished() { grep -q "has a bitmap 'other' already" ../err; }
   each_call link bitmap add -q --drive d other
+  # shellcheck disable=SC2317
   finished() { grep -q "no bitmap 'b'" ../err; }
+  # shellcheck disable=SC2317
   after_fault() { :; }
   rm -rf drive
   each_call plain bitmap remove -q --drive d b
@@ -99,11 +103,13 @@ finished() {
 
 # A run that was ended after its last change has nothing left to commit.
 @test "commit, drive link" {
+  # shellcheck disable=SC2317 # look runs it
   finished() { grep -q 'has no backing file' ../err; }
   each_call link commit -q --drive d
 }
 
 @test "commit, plain file" {
+  # shellcheck disable=SC2317 # look runs it
   finished() { grep -q 'has no backing file' ../err; }
   each_call plain commit -q --drive d
 }

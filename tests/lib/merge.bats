@@ -1,4 +1,5 @@
 #!/usr/bin/env bats
+# shellcheck disable=SC2030,SC2031 # each test has its own variables
 # What a merge into a layer below finds out before it writes, and what it
 # leaves when it is ended.
 

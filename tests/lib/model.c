@@ -163,7 +163,9 @@ static void remove_leftovers(void)
 		if (m.node_bitmap[i].exists &&
 		    layer_at(m.node_bitmap[i].path) < 0)
 			remove_node_bitmap(&m.node_bitmap[i]);
-	while (d && (entry = readdir(d)) && !failed)
+	if (!d)
+		die(m.life);
+	while ((entry = readdir(d)) && !failed)
 		if (strstr(entry->d_name, ".qcow2") &&
 		    !is_needed(&needed, entry->d_name))
 			remove_file(entry->d_name);

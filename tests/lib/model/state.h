@@ -14,7 +14,7 @@
 
 #define SECTOR 512u
 #define CLUSTER 65536u
-#define MAX_SIZE (40 * CLUSTER)
+#define MAX_SIZE ((size_t)40 * CLUSTER)
 #define SECTORS (MAX_SIZE / SECTOR)
 #define MAX_LAYERS 6
 #define DRIVE_BITMAPS 2
