@@ -81,7 +81,8 @@ rests() {
   run_qimg bitmap list s1.qcow2
   [[ $stderr == *'bitmap directory is damaged'* ]]
   (
-    ulimit -v 200000
+    # A sanitizer's own maps are larger.
+    [ -n "$QIMG_SAN" ] || ulimit -v 200000
     timeout 5 "$QIMG" commit -q --drive vm --dry-run
   )
 }

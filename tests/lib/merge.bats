@@ -78,7 +78,7 @@ is_said() {
 ended() {
   local tag=$1 other=$2 n refused=0
   shift 2
-  for ((n = 1; n < 200; n++)); do
+  for n in $(some {1..200}); do
     rm -rf try
     cp -a drive try
     cd try || return
@@ -96,7 +96,7 @@ ended() {
     cd ..
   done
   cd ..
-  [ $refused -gt 3 ]
+  [ $refused -gt 0 ]
 }
 
 @test "a commit that was ended: its snapshot is not gone back to" {
