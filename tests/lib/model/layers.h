@@ -337,8 +337,10 @@ static enum outcome step_resize(void)
 	uint64_t size = random_size();
 	bool shrinks = size < m.size;
 
-	/* Ours notes it, whatever the head is. */
+	/* Ours notes it, whatever the head is; a frozen one it may refuse. */
 	if (one_in(2)) {
+		if (shrinks && m.is_marked)
+			return NO_SENSE;
 		if (ours(0, "resize", "--shrink", drive, text_of(size)))
 			note_size(size);
 		return DONE;
