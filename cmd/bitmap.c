@@ -187,11 +187,6 @@ static int need_one_target(void)
 	return 0;
 }
 
-static bool is_granularity(uint64_t g)
-{
-	return g >= 512 && g <= UINT64_C(1) << 31 && !(g & (g - 1));
-}
-
 static int run_edit(enum qi_bitmap_verb verb, const char *name)
 {
 	QI_AUTO_PLAN struct qi_plan plan = { 0 };
@@ -206,7 +201,7 @@ static int run_edit(enum qi_bitmap_verb verb, const char *name)
 	if (need_one_target())
 		return QI_EXIT_USAGE;
 	if (opt.granularity != NOT_GIVEN) {
-		if (!is_granularity(opt.granularity))
+		if (!qi_bitmap_is_granularity(opt.granularity))
 			return qi_usage("--granularity must be a power of two "
 					"from 512 to 2G");
 		edit.granularity = (uint32_t)opt.granularity;

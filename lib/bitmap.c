@@ -23,10 +23,14 @@ static int check_name(const char *name, struct qi_error *e)
 		       QI_NAME_MAX);
 }
 
+bool qi_bitmap_is_granularity(uint64_t g)
+{
+	return g >= MIN_GRANULARITY && g <= MAX_GRANULARITY && !(g & (g - 1));
+}
+
 static int check_granularity(uint32_t g, struct qi_error *e)
 {
-	if (!g ||
-	    (g >= MIN_GRANULARITY && g <= MAX_GRANULARITY && !(g & (g - 1))))
+	if (!g || qi_bitmap_is_granularity(g))
 		return 0;
 	return qi_fail(e, EINVAL,
 		       "the granularity must be a power of two from "
@@ -163,18 +167,16 @@ static int check_drive_name(struct qi_node *n, const char *name,
 			    struct qi_error *e)
 {
 	struct qi_drive d = { .path = n->path, .head = n };
-	QI_AUTOFREE struct qi_drive_bitmap *all = NULL;
-	size_t count;
-	int ret = qi_drive_bitmaps(&d, &all, &count, e);
+	struct qi_drive_bitmap found;
+	int ret = qi_drive_find_bitmap(&d, name, &found, e);
 
-	for (size_t i = 0; i < count && !ret; i++)
-		if (!strcmp(all[i].name, name))
-			ret = qi_fail(e, EEXIST,
-				      "cannot add bitmap '%s' to '%s': a drive "
-				      "bitmap that starts in a layer below has "
-				      "that name; choose another name",
-				      name, n->path);
-	return ret;
+	if (ret)
+		return ret == -ENOENT ? 0 : ret;
+	return qi_fail(e, EEXIST,
+		       "cannot add bitmap '%s' to '%s': a drive bitmap that "
+		       "starts in a layer below has that name; choose another "
+		       "name",
+		       name, n->path);
 }
 
 int qi_node_bitmap_edit(struct qi_node *n, const struct qi_bitmap_edit *edit,

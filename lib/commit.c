@@ -97,7 +97,7 @@ static int check(struct work *w, struct qi_error *e)
 	ret = qi_drive_check(w->d, e);
 	if (ret)
 		return ret;
-	ret = qi_head_check_marks(w->head, "commit", e);
+	ret = qi_node_check_marks(w->head, "commit", e);
 	if (ret)
 		return ret;
 	if (!w->base)
@@ -252,9 +252,7 @@ static void remove_head(struct work *w, struct qi_change *out)
 /* The base is the head: should this fail, the mark means nothing there. */
 static void end_merge(struct work *w)
 {
-	struct qi_error e;
-
-	qi_merge_end(&w->merge, true, &e);
+	qi_merge_end(&w->merge, true, NULL);
 }
 
 static int switch_over(struct work *w, struct qi_change *out,
@@ -326,9 +324,6 @@ static bool is_leftover(const struct qi_drive *d, const char *path,
 {
 	const struct qi_open how = { .access = QI_ACCESS_WRITE,
 				     .no_backing = true };
-	struct qi_graph *known = d->head->graph;
-	QI_AUTOFREE char *link = NULL;
-	struct qi_files above = { 0 };
 	struct qi_graph *g;
 	struct qi_node *n;
 	bool yes = false;
@@ -337,12 +332,8 @@ static bool is_leftover(const struct qi_drive *d, const char *path,
 		return false;
 	if (!qi_graph_add(g, path, &how, &n, NULL) &&
 	    !qi_graph_lock(g, 0, NULL) && is_committed(d, n, tag))
-		yes = !qi_node_check_loss(n, NULL) &&
-		      !qi_graph_find_link(known, n, NULL, &link, NULL) &&
-		      !link &&
-		      !qi_graph_dependents(known, n, NULL, &above, NULL) &&
-		      !above.count && reads_the_same(d, n);
-	qi_files_free(&above);
+		yes = qi_leftover_is_unused(d->head->graph, n, NULL) > 0 &&
+		      reads_the_same(d, n);
 	qi_graph_free(g);
 	return yes;
 }

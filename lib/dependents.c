@@ -204,7 +204,7 @@ static int folder_read(struct folder *f, struct qi_error *e)
 			      entry->d_type == DT_LNK ||
 			      entry->d_type == DT_UNKNOWN;
 
-		/* Hidden files are unfinished ones. */
+		/* Unfinished files rest on nothing yet. */
 		if (may_be && !qi_path_is_temporary(entry->d_name))
 			ret = take(f, entry->d_name, e);
 	}

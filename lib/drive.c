@@ -233,7 +233,7 @@ int qi_drive_check_strict(struct qi_drive *d, struct qi_error *e)
 	return ret;
 }
 
-int qi_head_check_marks(const struct qi_node *n, const char *what,
+int qi_node_check_marks(const struct qi_node *n, const char *what,
 			struct qi_error *e)
 {
 	const struct qi_record *r = n->record;

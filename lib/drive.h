@@ -126,7 +126,7 @@ int qi_graph_dismiss(struct qi_graph *g, const struct qi_node *n,
  * -ESTALE when n is marked as a layer that images in folders that are not seen
  * may rest on. what: would be done to it.
  */
-int qi_head_check_marks(const struct qi_node *n, const char *what,
+int qi_node_check_marks(const struct qi_node *n, const char *what,
 			struct qi_error *e);
 /* -ESTALE with the list, when images other than `except` depend on n. */
 int qi_node_check_dependents(struct qi_node *n, const struct qi_node *except,

@@ -339,11 +339,9 @@ static int reads_the_same(const struct qi_node *x, struct qi_node *left)
 	return ret ? ret : !bytes;
 }
 
-/* Has nobody used the file since? 1: it may go. */
-static int may_go(struct qi_drive *d, const struct qi_node *x,
-		  struct qi_node *left, struct qi_error *e)
+int qi_leftover_is_unused(struct qi_graph *known, struct qi_node *left,
+			  struct qi_error *e)
 {
-	struct qi_graph *known = d->head->graph;
 	QI_AUTOFREE char *link = NULL;
 	struct qi_files f = { 0 };
 	int ret;
@@ -351,10 +349,10 @@ static int may_go(struct qi_drive *d, const struct qi_node *x,
 	if (qi_node_check_loss(left, NULL))
 		return 0;
 	ret = qi_graph_find_link(known, left, NULL, &link, e);
-	if (!ret && !link)
+	if (!ret && !link) {
 		ret = qi_graph_dependents(known, left, NULL, &f, e);
-	if (!ret && !link && !f.count && reads_the_same(x, left) > 0)
-		ret = 1;
+		ret = ret ? ret : !f.count;
+	}
 	qi_files_free(&f);
 	return ret;
 }
@@ -370,7 +368,9 @@ static int finish_one(struct qi_drive *d, struct qi_node *x,
 		return qi_no_memory(e);
 	ret = find_left(d, x, g, &left, e);
 	if (ret > 0) {
-		ret = may_go(d, x, left, e);
+		ret = qi_leftover_is_unused(d->head->graph, left, e);
+		if (ret > 0 && reads_the_same(x, left) <= 0)
+			ret = 0;
 		if (!ret)
 			qi_warn(d->head->graph,
 				"'%s', which an earlier run has merged, is left: "

@@ -49,6 +49,13 @@ void qi_fold_want_unfinished(struct qi_drive *d);
 int qi_fold_finish(struct qi_drive *d, const char *tag, struct qi_plan *plan,
 		   bool dry_run, struct qi_change *out, struct qi_error *e);
 
+/*
+ * Does nothing in the folders that `known` knows lead to or rest on the file
+ * of a merged layer, and is there nothing in it that would be lost? 1: so.
+ */
+int qi_leftover_is_unused(struct qi_graph *known, struct qi_node *left,
+			  struct qi_error *e);
+
 /* 0, or why layer n, below `above`, must not go. */
 int qi_layer_check_removal(const struct qi_drive *d, struct qi_node *n,
 			   const struct qi_node *above, struct qi_error *e);

@@ -371,6 +371,9 @@ enum qi_bitmap_verb {
 	QI_BITMAP_ENABLE,
 	QI_BITMAP_DISABLE,
 };
+/* May one bit stand for so many bytes? A power of two from 512 to 2G. */
+bool qi_bitmap_is_granularity(uint64_t g);
+
 struct qi_bitmap_edit {
 	enum qi_bitmap_verb verb;
 	const char *name;

@@ -216,7 +216,7 @@ static int check_shrink(struct qi_node *n, struct qi_error *e)
 {
 	int ret = qi_node_check_dependents(n, NULL, "shrink", e);
 
-	return ret ? ret : qi_head_check_marks(n, "shrink", e);
+	return ret ? ret : qi_node_check_marks(n, "shrink", e);
 }
 
 int qi_resize_image(struct qi_node *n, const struct qi_resize *r,

@@ -158,6 +158,7 @@ int qi_snapshot_delete(struct qi_drive *d, const struct qi_snapshot_delete *s,
 		       struct qi_change *out, struct qi_error *e)
 {
 	struct work w = { .d = d, .how = s };
+	bool is_done;
 	int ret;
 
 	*out = (struct qi_change){ .bytes = 0 };
@@ -168,10 +169,11 @@ int qi_snapshot_delete(struct qi_drive *d, const struct qi_snapshot_delete *s,
 		ret = qi_commit_finish(d, s->tag, plan, dry_run, out, e);
 	if (ret < 0)
 		return ret;
-	/* What an earlier run has deleted, unless the tag was given again. */
-	if (ret > 0 && find(&w, NULL))
-		return 0;
+	is_done = ret > 0;
 	ret = find(&w, e);
+	/* By an earlier run, unless the tag was given again. */
+	if (ret && is_done)
+		return 0;
 	if (!ret)
 		ret = choose(&w, plan, dry_run, out, e);
 	qi_fold_clear(&w.fold);

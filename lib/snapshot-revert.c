@@ -39,7 +39,7 @@ static int check(struct work *w, struct qi_error *e)
 
 	if (ret)
 		return ret;
-	ret = qi_head_check_marks(w->head, "replace", e);
+	ret = qi_node_check_marks(w->head, "replace", e);
 	if (!ret)
 		ret = qi_node_check_loss(w->head, e);
 	return ret ? ret :
