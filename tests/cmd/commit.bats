@@ -346,7 +346,7 @@ look() {
   mkoverlays
   mkdir drive
   mv ./*.qcow2 drive
-  each_fault "$QIMG" commit -q top.qcow2
+  least=5 each_fault "$QIMG" commit -q top.qcow2
 }
 
 @test "what fails after the switch is a warning: done, code 3" {

@@ -462,6 +462,6 @@ look() {
   mkdir drive
   mv ./*.qcow2 d drive
   for new in one.qcow2 other.qcow2; do
-    each_fault "$QIMG" rebase -b $new three.qcow2
+    least=10 each_fault "$QIMG" rebase -b $new three.qcow2
   done
 }

@@ -442,7 +442,7 @@ look() {
     mkdir drive
     mv ./*.qcow2 drive
     # shellcheck disable=SC2086 # they are words
-    sparse=1 each_fault "$QIMG" resize -q ${args% *} disk.qcow2 ${args##* }
+    sparse=1 least=5 each_fault "$QIMG" resize -q ${args% *} disk.qcow2 ${args##* }
   done
 }
 

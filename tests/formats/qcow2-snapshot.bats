@@ -167,7 +167,7 @@ end_each() {
   mv start.qcow2 drive/a.qcow2
   # shellcheck disable=SC2034 # each_fault has it
   faults="change:kill change:EIO"
-  each_fault "$QIMG" snapshot "$@" a.qcow2
+  least=5 each_fault "$QIMG" snapshot "$@" a.qcow2
   oracle_check try/a.qcow2
 }
 

@@ -62,7 +62,7 @@ each_call() {
   rm -rf whole
   cp -a drive whole
   (cd whole && "${command[@]}" && final >../want.final)
-  each_fault "${command[@]}"
+  least=6 each_fault "${command[@]}"
   (cd try && images_are_clean)
 }
 

@@ -76,27 +76,26 @@ is_said() {
 # ended TAG OTHER COMMAND...: killed before each of its changes, and run again.
 # TAG is that of the layer that is merged into, and goes; OTHER, if any, stays.
 ended() {
-  local tag=$1 other=$2 n refused=0
-  shift 2
-  for n in $(some {1..200}); do
-    rm -rf try
-    cp -a drive try
-    cd try || return
-    QIMG_FAULT=change:$n:kill run "$QIMG" "$@"
-    fault_fired || break
-    "$QIMG" snapshot list --drive vm >../list
-    cd ..
-    if grep -q "^$tag " list; then back "$tag"; fi
-    [ -z "$other" ] || ((n % 4)) || back "$other"
-    cd try || return
-    "$QIMG" "$@" 2>/dev/null || true
-    qemu-img compare -q -F raw vm ../want.raw
-    "$QIMG" graph . >../graph
-    if grep interrupted ../graph; then return 1; fi
-    cd ..
-  done
+  tag=$1 other=$2 refused=0 looks=0
+  command=("$QIMG" "${@:3}")
+  # shellcheck disable=SC2034 # each_fault has it
+  faults=change:kill
+  each_fault "${command[@]}"
+  [ $refused -gt $((QIMG_SAN ? 0 : 3)) ]
+}
+
+# shellcheck disable=SC2317 # each_fault runs it
+look() {
+  "$QIMG" snapshot list --drive vm >../list
   cd ..
-  [ $refused -gt 0 ]
+  if grep -q "^$tag " list; then back "$tag"; fi
+  looks=$((looks + 1))
+  [ -z "$other" ] || ((looks % 4)) || back "$other"
+  cd try || return
+  "${command[@]}" 2>/dev/null || true
+  qemu-img compare -q -F raw vm ../want.raw
+  "$QIMG" graph . >../graph
+  if grep interrupted ../graph; then return 1; fi
 }
 
 @test "a commit that was ended: its snapshot is not gone back to" {
