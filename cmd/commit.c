@@ -174,7 +174,8 @@ static void print_json(const struct qi_commit_image *c, const char *path,
 	qi_json_begin(&j);
 	qi_json_member(&j, "filename", qi_json_text(path));
 	qi_json_member(&j, "base", qi_json_text(base));
-	qi_json_member(&j, "bytes", qi_json_uint(bytes));
+	qi_json_member(&j, "bytes",
+		       qi_json_uint(opt.dry_run ? plan->bytes : bytes));
 	qi_json_member(&j, "dry-run", json_boolean(opt.dry_run));
 	qi_json_member(&j, "steps", qi_json_plan(plan));
 	qi_json_end(&j, 0, NULL);

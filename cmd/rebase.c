@@ -51,6 +51,10 @@ static void print_json(const char *path, const struct qi_copy_stats *stats,
 		qi_json_member(&j, "backing-filename",
 			       qi_json_text(opt.backing));
 	qi_json_member(&j, "dry-run", json_boolean(opt.dry_run));
+	qi_json_member(&j, "bytes",
+		       qi_json_uint(opt.dry_run ?
+					    plan->bytes :
+					    stats->written + stats->zero));
 	qi_json_member(&j, "written", qi_json_uint(stats->written));
 	qi_json_member(&j, "zero", qi_json_uint(stats->zero));
 	qi_json_member(&j, "steps", qi_json_plan(plan));

@@ -254,14 +254,15 @@ static void list_json(const struct qi_drive_layer *l, size_t count)
 		qi_json_element(
 			&j,
 			json_pack("{s:o, s:o, s:s, s:o, s:o, s:b, s:b, s:b, "
-				  "s:b}",
+				  "s:b, s:b}",
 				  "snapshot", qi_json_text(l[i].tag), "node",
 				  qi_json_text(f->path), "format", f->format,
 				  "virtual-size", qi_json_uint(f->size),
 				  "actual-size", qi_json_uint(f->disk_size),
 				  "head", i == 0, "frozen", l[i].is_frozen,
 				  "shared", l[i].is_shared, "foreign",
-				  !l[i].has_record));
+				  !l[i].has_record, "unfinished",
+				  l[i].is_merging));
 	}
 	qi_json_list_end(&j);
 	qi_json_end(&j, 0, NULL);

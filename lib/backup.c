@@ -136,8 +136,8 @@ static int look_at_bitmap(struct work *w, struct source *s, struct qi_error *e)
 		return qi_fail(e, ESTALE,
 			       "drive '%s' has no bitmap '%s'; "
 			       "'qimg bitmap add --drive %s %s' makes one",
-			       s->drive->path, w->b->bitmap, s->drive->path,
-			       w->b->bitmap);
+			       s->drive->path, w->b->bitmap,
+			       QI_WORD(s->drive->path), QI_WORD(w->b->bitmap));
 	if (!ret)
 		ret = clear_bitmap(w, s, true, e);
 	if (!ret)

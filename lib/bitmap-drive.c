@@ -45,8 +45,9 @@ static int refuse_conflict(struct qi_drive *d, const char *name,
 		       "remove --node %s %s' removes that one, 'qimg bitmap "
 		       "move --node %s --to-node %s --as NEW %s' gives it "
 		       "another name",
-		       name, d->path, n->path, hint, n->path, name, n->path,
-		       n->path, name);
+		       name, d->path, n->path, hint, QI_WORD(n->path),
+		       QI_WORD(name), QI_WORD(n->path), QI_WORD(n->path),
+		       QI_WORD(name));
 }
 
 int qi_drive_check_conflicts(struct qi_drive *d, const char *name,
@@ -273,7 +274,7 @@ static int change_bitmap(struct qi_head_edit *w,
 		return qi_fail(e, ENOENT,
 			       "drive '%s' has no bitmap '%s'; 'qimg bitmap "
 			       "list --drive %s' shows what it has",
-			       d->path, edit->name, d->path);
+			       d->path, edit->name, QI_WORD(d->path));
 	if (!ret && edit->verb == QI_BITMAP_ADD)
 		return qi_fail(e, EEXIST,
 			       "drive '%s' has a bitmap '%s' already", d->path,

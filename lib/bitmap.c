@@ -123,7 +123,7 @@ static int node_change(struct qi_node *n, const struct qi_bitmap_edit *edit,
 		return qi_fail(e, ENOENT,
 			       "'%s' has no bitmap '%s'; 'qimg "
 			       "bitmap list --node %s' shows what it has",
-			       n->path, edit->name, n->path);
+			       n->path, edit->name, QI_WORD(n->path));
 	c->remove = edit->verb == QI_BITMAP_REMOVE;
 	c->enabled = edit->verb == QI_BITMAP_CLEAR ?
 			     f->enabled :
@@ -136,7 +136,8 @@ static int node_change(struct qi_node *n, const struct qi_bitmap_edit *edit,
 			       "'qimg bitmap clear --node %s %s' starts it "
 			       "afresh",
 			       qi_bitmap_verb_name(edit->verb), edit->name,
-			       n->path, f->problem, n->path, edit->name);
+			       n->path, f->problem, QI_WORD(n->path),
+			       QI_WORD(edit->name));
 	return 0;
 }
 
@@ -144,8 +145,8 @@ static int check_segment(struct qi_node *n, const struct qi_bitmap_edit *edit,
 			 struct qi_error *e)
 {
 	const char *verb = qi_bitmap_verb_name(edit->verb);
-	QI_AUTOFREE char *instead =
-		qi_format_text("%s --drive DRIVE %s", verb, edit->name);
+	QI_AUTOFREE char *instead = qi_format_text("%s --drive DRIVE %s", verb,
+						   QI_WORD(edit->name));
 
 	if (!instead)
 		return qi_no_memory(e);

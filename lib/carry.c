@@ -146,7 +146,8 @@ static int check_place(const struct qi_carry *c, const char *name,
 		       "that name needs its place; first give it another name "
 		       "with 'qimg bitmap move --node %s --to-node %s --as NEW "
 		       "%s', or 'qimg bitmap remove --node %s %s'",
-		       n->path, name, n->path, n->path, name, n->path, name);
+		       n->path, name, QI_WORD(n->path), QI_WORD(n->path),
+		       QI_WORD(name), QI_WORD(n->path), QI_WORD(name));
 }
 
 /* A drive bitmap of which some part is in layers that go. */

@@ -32,7 +32,7 @@ int qi_commit_prepare(struct qi_drive *d, struct qi_commit *c,
 		return qi_fail(e, ESTALE,
 			       "'%s' is no layer of drive '%s'; 'qimg snapshot "
 			       "list --drive %s' shows them",
-			       c->into, d->path, d->path);
+			       c->into, d->path, QI_WORD(d->path));
 	c->base = n;
 	qi_fold_want_unfinished(d);
 	for (struct qi_node *m = d->head; n && m != n->facts.backing;
@@ -78,7 +78,7 @@ static int check_rename(struct work *w, struct qi_error *e)
 		return ret;
 	if (link)
 		return qi_fail(e, ESTALE,
-			       "cannot commit into '%s': its file would get "
+			       "cannot merge into '%s': its file would get "
 			       "another name, and the link '%s' leads to it",
 			       w->base->path, link);
 	if (qi_same_folder(w->head->path, w->base->path))
@@ -115,7 +115,7 @@ static int check(struct work *w, struct qi_error *e)
 		return ret;
 	if (w->base->facts.size > w->head->facts.size)
 		return qi_fail(e, ESTALE,
-			       "cannot commit into '%s': its disk "
+			       "cannot merge into '%s': its disk "
 			       "is larger than that of '%s', and would have to "
 			       "shrink; resize the drive to %llu bytes first",
 			       w->base->path, w->head->path,
@@ -165,12 +165,12 @@ static int check_layer(struct work *w, struct qi_node *n, struct qi_plan *p,
 	/* What lies past the end of a smaller one is hidden by it. */
 	if (n->facts.size > f.above->facts.size)
 		return qi_fail(e, ESTALE,
-			       "cannot commit into '%s': the disk of '%s' is "
+			       "cannot merge into '%s': the disk of '%s' is "
 			       "larger than that of '%s' above it; 'qimg "
 			       "stream --drive %s --base %s' takes them out "
 			       "of the drive",
 			       w->base->path, n->path, f.above->path,
-			       w->d->path, w->base->path);
+			       QI_WORD(w->d->path), QI_WORD(w->base->path));
 	ret = qi_fold_check(&f, p, true, e);
 	qi_fold_clear(&f);
 	return ret;

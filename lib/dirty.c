@@ -220,7 +220,7 @@ int qi_dirty_new(struct qi_drive *d, const char *name, struct qi_dirty **out,
 		qi_fail(e, ENOENT,
 			"drive '%s' has no bitmap '%s'; 'qimg bitmap "
 			"list --drive %s' shows what it has",
-			d->path, name, d->path);
+			d->path, name, QI_WORD(d->path));
 	if (ret) {
 		qi_dirty_free(s);
 		return ret;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* drive.c - drives: whichever node is the head now */
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -248,7 +249,7 @@ int qi_node_check_marks(const struct qi_node *n, const char *what,
 		       what, n->path,
 		       r->shared ? "clones were made on it" :
 				   "a snapshot has frozen it",
-		       n->path);
+		       QI_WORD(n->path));
 }
 
 int qi_drive_check(struct qi_drive *d, struct qi_error *e)
@@ -335,7 +336,7 @@ static int can_store(struct qi_node *n, bool record, struct qi_error *e)
 	return qi_fail(e, ESTALE,
 		       "'%s' cannot hold bitmaps: it is in %s "
 		       "format; convert it with 'qimg convert -O qcow2 %s NEW'",
-		       n->path, n->format->name, n->path);
+		       n->path, n->format->name, QI_WORD(n->path));
 }
 
 int qi_node_can_store(struct qi_node *n, struct qi_error *e)
@@ -414,6 +415,32 @@ int qi_plan_step(struct qi_plan *p, const char *fmt, ...)
 	p->steps = steps;
 	p->steps[p->count++] = text;
 	return 0;
+}
+
+int qi_plan_copy(struct qi_plan *p, const char *from, const char *into,
+		 const uint64_t *bytes)
+{
+	char data[PATH_MAX + 32] = "data", size[32] = "";
+
+	if (!p)
+		return 0;
+	if (from)
+		snprintf(data, sizeof(data), "the data of '%s'", from);
+	if (bytes) {
+		p->bytes += *bytes;
+		snprintf(size, sizeof(size), ": %llu bytes",
+			 (unsigned long long)*bytes);
+	}
+	return qi_plan_step(p, "copy %s into '%s'%s", data, into, size);
+}
+
+int qi_plan_backing(struct qi_plan *p, const char *layer, const char *name)
+{
+	return name ? qi_plan_step(p, "make '%s' the backing file of '%s'",
+				   name, layer) :
+		      qi_plan_step(p,
+				   "make '%s' an image without a backing file",
+				   layer);
 }
 
 void qi_plan_free(struct qi_plan *p)

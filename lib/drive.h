@@ -187,6 +187,14 @@ int qi_node_set_backing(struct qi_node *n, const char *name, const char *format,
 /* Add a step to a plan (may be NULL). */
 int qi_plan_step(struct qi_plan *p, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
+/*
+ * The step that copies data into a layer: of the layer from (NULL: of several),
+ * so many bytes (NULL: not counted).
+ */
+int qi_plan_copy(struct qi_plan *p, const char *from, const char *into,
+		 const uint64_t *bytes);
+/* The step that gives a layer another backing file, or none (NULL). */
+int qi_plan_backing(struct qi_plan *p, const char *layer, const char *name);
 
 /* ---- of one bitmap */
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* error.c - one line for the user, and what its class means for a script */
+#include <ctype.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -41,6 +43,28 @@ int qi_context(struct qi_error *e, int ret, const char *fmt, ...)
 	text[n + rest] = '\0';
 	memcpy(e->text, text, sizeof(text));
 	return ret;
+}
+
+static bool is_plain(char c)
+{
+	return c & 0x80 || isalnum((unsigned char)c) ||
+	       (c && strchr("@%+=:,./_-", c));
+}
+
+const char *qi_word(struct qi_word *w, const char *name)
+{
+	size_t n = 0;
+	bool plain = true;
+
+	for (const char *p = name; *p && n + 2 < sizeof(w->text); p++) {
+		if (!is_plain(*p)) {
+			w->text[n++] = '\\';
+			plain = false;
+		}
+		w->text[n++] = *p;
+	}
+	w->text[n] = '\0';
+	return plain ? name : w->text;
 }
 
 int qi_exit_code(int ret)

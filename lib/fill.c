@@ -35,7 +35,8 @@ static int no_bitmap(const struct qi_bitmap_address *to, struct qi_error *e)
 		       "%s '%s' has no bitmap '%s'; 'qimg bitmap add --%s %s "
 		       "%s' makes one",
 		       qi_address_kind(to), qi_address_path(to), to->name,
-		       qi_address_kind(to), qi_address_path(to), to->name);
+		       qi_address_kind(to), QI_WORD(qi_address_path(to)),
+		       QI_WORD(to->name));
 }
 
 /* Whoever says that all is dirty cannot say what was added. */
@@ -55,7 +56,7 @@ static int check_set(struct qi_drive *d, const char *name, struct qi_error *e)
 		       "bitmap '%s' of drive '%s' takes the whole disk as "
 		       "dirty already; 'qimg bitmap clear --drive %s %s' "
 		       "starts it afresh",
-		       name, d->path, d->path, name);
+		       name, d->path, QI_WORD(d->path), QI_WORD(name));
 }
 
 static int check_drive(const struct qi_bitmap_address *to, struct qi_error *e)
@@ -88,7 +89,8 @@ static int check_node(const struct qi_bitmap_address *to, const char *instead,
 	return qi_fail(e, ESTALE,
 		       "cannot add to bitmap '%s' of '%s': %s; 'qimg bitmap "
 		       "clear --node %s %s' starts it afresh",
-		       to->name, path, f->problem, path, to->name);
+		       to->name, path, f->problem, QI_WORD(path),
+		       QI_WORD(to->name));
 }
 
 int qi_bitmap_check_fill(const struct qi_bitmap_address *to,
@@ -236,7 +238,8 @@ static int check_source(const struct qi_bitmap_merge *m,
 			       "drive bitmap, which alone says little; 'qimg "
 			       "bitmap move --drive DRIVE %s --to-node %s' "
 			       "makes a node bitmap of the whole",
-			       s->name, s->node->path, s->name, s->node->path);
+			       s->name, s->node->path, QI_WORD(s->name),
+			       QI_WORD(s->node->path));
 	if (from->facts.size <= to->facts.size)
 		return 0;
 	return qi_fail(e, ESTALE,

@@ -24,7 +24,7 @@ int qi_layer_check_removal(const struct qi_drive *d, struct qi_node *n,
 			       "cannot remove '%s': clones were made on it; "
 			       "when none is left, 'qimg clone --unshare %s' "
 			       "says so",
-			       n->path, n->path);
+			       n->path, QI_WORD(n->path));
 	ret = qi_node_check_loss(n, e);
 	if (!ret)
 		ret = qi_node_find_link(n, NULL, &link, e);
@@ -120,44 +120,25 @@ static int check_up(struct qi_fold *f, struct qi_error *e)
 	return ret ? ret : qi_onto_plan(&f->onto, e);
 }
 
-/* Bytes are counted for --dry-run alone: they may have to be read. */
-static int plan_copy(struct qi_fold *f, struct qi_plan *p, bool dry_run,
-		     struct qi_error *e)
+/* Those of a merge into the layer below. */
+static int plan_down(struct qi_fold *f, const char *gone, struct qi_plan *p)
 {
-	const char *top = f->above->facts.backing->path;
-	uint64_t bytes;
-	int ret;
+	int ret = qi_plan_step(p,
+			       "merge the bitmaps of '%s' into those of '%s'",
+			       gone, f->base->path);
 
-	if (f->down)
-		return qi_merge_plan_copy(&f->merge, true, p);
-	if (!dry_run)
-		return qi_plan_step(p, "copy the data of '%s' into '%s'", top,
-				    f->above->path);
-	ret = qi_onto_count(&f->onto, &bytes, e);
-	return ret ? ret :
-		     qi_plan_step(p,
-				  "copy the data of '%s' into '%s': %llu bytes",
-				  top, f->above->path,
-				  (unsigned long long)bytes);
+	if (!ret)
+		ret = qi_merge_plan_copy(&f->merge, true, p);
+	return ret ? ret : qi_plan_backing(p, f->above->path, f->name);
 }
 
 static int plan_steps(struct qi_fold *f, struct qi_plan *p, bool dry_run,
 		      struct qi_error *e)
 {
-	const char *above = f->above->path;
 	const char *gone = f->above->facts.backing->path;
-	int ret = qi_plan_step(p,
-			       "merge the bitmaps of '%s' into those of '%s'",
-			       gone, f->down ? f->base->path : above);
+	int ret = f->down ? plan_down(f, gone, p) :
+			    qi_onto_plan_steps(&f->onto, gone, p, dry_run, e);
 
-	if (!ret)
-		ret = plan_copy(f, p, dry_run, e);
-	if (!ret && f->base)
-		ret = qi_plan_step(p, "make '%s' the backing file of '%s'",
-				   f->name, above);
-	else if (!ret)
-		ret = qi_plan_step(
-			p, "make '%s' an image without a backing file", above);
 	return ret ? ret : qi_plan_step(p, "remove '%s'", gone);
 }
 

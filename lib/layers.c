@@ -35,7 +35,7 @@ int qi_drive_check_whole(const struct qi_drive *d, const struct qi_node *n,
 		       "'%s' holds part of a merge that was ended; run 'qimg "
 		       "commit --drive %s', or the 'qimg snapshot delete' that "
 		       "it was, again first",
-		       n->path, d->path);
+		       n->path, QI_WORD(d->path));
 }
 
 struct qi_node *qi_drive_find_tag(const struct qi_drive *d, const char *tag)
@@ -55,7 +55,7 @@ int qi_drive_need_tag(const struct qi_drive *d, const char *tag,
 	return qi_fail(e, ENOENT,
 		       "drive '%s' has no snapshot '%s'; 'qimg snapshot list "
 		       "--drive %s' shows what it has",
-		       d->path, tag, d->path);
+		       d->path, tag, QI_WORD(d->path));
 }
 
 int qi_drive_layers(struct qi_drive *d, struct qi_drive_layer **out,

@@ -51,7 +51,8 @@ int qi_marks_make(struct qi_marks *m, struct qi_node *n, qi_marks_fn *fn,
 				      "or 'qimg bitmap remove --node %s %s' "
 				      "drops it",
 				      all[i].name, n->path, all[i].problem,
-				      n->path, n->path, all[i].name);
+				      QI_WORD(n->path), QI_WORD(n->path),
+				      QI_WORD(all[i].name));
 			break;
 		}
 		ret = fn(arg, &all[i], &added);

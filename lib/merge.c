@@ -19,7 +19,8 @@ int qi_node_refuse_bitmap(struct qi_node *n, const char *what,
 		       "would %s; first move it with 'qimg bitmap move --node "
 		       "%s --to-node FILE %s', or 'qimg bitmap remove --node "
 		       "%s %s'",
-		       n->path, own, what, n->path, own, n->path, own);
+		       n->path, own, what, QI_WORD(n->path), QI_WORD(own),
+		       QI_WORD(n->path), QI_WORD(own));
 }
 
 int qi_node_refuse_internal(struct qi_node *n, const char *what,
@@ -34,7 +35,8 @@ int qi_node_refuse_internal(struct qi_node *n, const char *what,
 			      "'%s' has the internal snapshot '%s', and this "
 			      "would %s; 'qimg snapshot -d %s %s' removes it, "
 			      "if it is not wanted any more",
-			      n->path, all[0].name, what, all[0].name, n->path);
+			      n->path, all[0].name, what, QI_WORD(all[0].name),
+			      QI_WORD(n->path));
 	qi_internal_snapshots_free(all, count);
 	return ret;
 }
@@ -104,25 +106,25 @@ int qi_merge_check(struct qi_merge *m, struct qi_error *e)
 
 	if (qi_node_is_of_other(&m->drive, base))
 		return qi_fail(e, ESTALE,
-			       "cannot commit into '%s': it belongs to another "
+			       "cannot merge into '%s': it belongs to another "
 			       "drive; 'qimg stream --drive %s' makes this one "
 			       "independent of it",
-			       base->path, m->drive.path);
+			       base->path, QI_WORD(m->drive.path));
 	if (qi_record_state_of(base) == QI_RECORD_VALID && base->record->shared)
 		return qi_fail(e, ESTALE,
-			       "cannot commit into '%s': clones were made on "
+			       "cannot merge into '%s': clones were made on "
 			       "it; when none is left, 'qimg clone --unshare "
 			       "%s' says so",
-			       base->path, base->path);
+			       base->path, QI_WORD(base->path));
 	if (qi_record_state_of(base) == QI_RECORD_UNKNOWN)
 		return qi_fail(e, ESTALE,
-			       "cannot commit into '%s': its record is damaged "
+			       "cannot merge into '%s': its record is damaged "
 			       "or of a later version",
 			       base->path);
 	if (base->facts.size < m->drive.head->facts.size &&
 	    !base->format->resize)
 		return qi_fail(e, ENOTSUP,
-			       "cannot commit into '%s': an image in %s format "
+			       "cannot merge into '%s': an image in %s format "
 			       "cannot grow",
 			       base->path, base->format->name);
 	ret = qi_node_check_edit(base, false, e);
@@ -133,7 +135,7 @@ int qi_merge_check(struct qi_merge *m, struct qi_error *e)
 		ret = check_bitmaps(m, e);
 	return ret ? ret :
 		     qi_node_check_dependents(base, layer_above(m, base),
-					      "commit into", e);
+					      "merge into", e);
 }
 
 /* ---------------------------------------------------------------- marks */
@@ -306,11 +308,7 @@ int qi_merge_plan_copy(const struct qi_merge *m, bool alone,
 	/* What cannot be read is found, and told, by the operation. */
 	if (ret)
 		bytes = 0;
-	return qi_plan_step(plan,
-			    "copy the data of '%s' into '%s': %llu bytes are "
-			    "allocated",
-			    head->path, m->base->path,
-			    (unsigned long long)bytes);
+	return qi_plan_copy(plan, head->path, m->base->path, &bytes);
 }
 
 int qi_merge_run(struct qi_merge *m, struct qi_error *e)

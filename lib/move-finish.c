@@ -123,7 +123,7 @@ static int check_others(struct qi_node *n, const char *name, struct qi_error *e)
 				       "because of '%s': %s; 'qimg bitmap "
 				       "remove --node %s %s' removes it",
 				       n->path, all[i].name, all[i].problem,
-				       n->path, all[i].name);
+				       QI_WORD(n->path), QI_WORD(all[i].name));
 	return 0;
 }
 
@@ -135,7 +135,7 @@ static int no_bitmap(const struct qi_mover *w, struct qi_error *e)
 	return qi_fail(e, ENOENT,
 		       "%s '%s' has no bitmap '%s'; 'qimg bitmap list --%s %s' "
 		       "shows what it has",
-		       kind, path, w->from->name, kind, path);
+		       kind, path, w->from->name, kind, QI_WORD(path));
 }
 
 static int check_drive(struct qi_mover *w, struct qi_error *e)
@@ -196,8 +196,8 @@ static int check_node(struct qi_mover *w, struct qi_error *e)
 		return qi_fail(e, ESTALE,
 			       "cannot move bitmap '%s' of '%s': %s; 'qimg "
 			       "bitmap remove --node %s %s' removes it",
-			       w->from->name, path, f->problem, path,
-			       w->from->name);
+			       w->from->name, path, f->problem, QI_WORD(path),
+			       QI_WORD(w->from->name));
 	w->granularity_bits = f->granularity_bits;
 	w->paused = w->gap = !f->enabled;
 	return 0;

@@ -51,8 +51,8 @@ static int check_taken_over(const struct qi_mover *w, struct qi_error *e)
 			       "'%s', too; take both with 'qimg bitmap move "
 			       "--node %s %s --to-drive %s', or choose another "
 			       "name with --as",
-			       n->path, w->src->path, name, n->path, name,
-			       w->to->drive->path);
+			       n->path, w->src->path, name, QI_WORD(n->path),
+			       QI_WORD(name), QI_WORD(w->to->drive->path));
 	for (n = w->dst; n; n = n->facts.backing)
 		if (qi_node_segment(n, name) &&
 		    !qi_drive_owns(w->to->drive, n, name))
@@ -71,7 +71,7 @@ static int check_drive(const struct qi_mover *w, struct qi_error *e)
 			      "the record of '%s' is damaged or of a later "
 			      "version; 'qimg bitmap add --drive %s NAME' "
 			      "starts a new one",
-			      d->head->path, d->path);
+			      d->head->path, QI_WORD(d->path));
 	if (ret)
 		return ret;
 	ret = qi_drive_find_bitmap(d, w->to->name, &now, e);

@@ -70,7 +70,7 @@ static int copy_data(struct qi_onto *o, struct qi_error *e)
 	return ret;
 }
 
-int qi_onto_count(struct qi_onto *o, uint64_t *bytes, struct qi_error *e)
+static int count(struct qi_onto *o, uint64_t *bytes, struct qi_error *e)
 {
 	struct qi_ranges *r;
 	int ret = differing(o, qi_max(o->n->facts.cluster_size, 512), &r);
@@ -80,6 +80,38 @@ int qi_onto_count(struct qi_onto *o, uint64_t *bytes, struct qi_error *e)
 	ret = qi_ranges_sum(r, bytes, e);
 	qi_ranges_free(r);
 	return ret;
+}
+
+static int plan_bitmaps(const struct qi_onto *o, const char *from,
+			struct qi_plan *plan)
+{
+	if (!o->carry.edits.count)
+		return 0;
+	return from ? qi_plan_step(plan,
+				   "merge the bitmaps of '%s' into those of "
+				   "'%s'",
+				   from, o->n->path) :
+		      qi_plan_step(plan,
+				   "merge the bitmaps of the layers that '%s' "
+				   "leaves into its own",
+				   o->n->path);
+}
+
+int qi_onto_plan_steps(struct qi_onto *o, const char *from,
+		       struct qi_plan *plan, bool dry_run, struct qi_error *e)
+{
+	uint64_t bytes;
+	int ret = dry_run ? count(o, &bytes, e) : 0;
+
+	if (ret)
+		return ret;
+	ret = plan_bitmaps(o, from, plan);
+	if (!ret)
+		ret = qi_plan_copy(plan, from, o->n->path,
+				   dry_run ? &bytes : NULL);
+	if (!ret && !o->len)
+		ret = qi_plan_backing(plan, o->n->path, o->name);
+	return ret ? qi_no_memory(e) : 0;
 }
 
 /* --------------------------------------------------------------- record */

@@ -27,8 +27,13 @@ struct qi_onto {
 
 /* Find what stands against it; nothing is written. To be cleared. */
 int qi_onto_plan(struct qi_onto *o, struct qi_error *e);
-/* Bytes that would be copied. */
-int qi_onto_count(struct qi_onto *o, uint64_t *bytes, struct qi_error *e);
+/*
+ * Add the steps to a plan: bitmaps, data, switch. from: the one layer whose
+ * data it is, NULL: of several. Bytes are counted for a dry run alone: they
+ * may have to be read.
+ */
+int qi_onto_plan_steps(struct qi_onto *o, const char *from,
+		       struct qi_plan *plan, bool dry_run, struct qi_error *e);
 /*
  * Each durable before the next: the image's segments get what the layers that
  * it leaves behind had; data that would read differently; the header with the

@@ -45,6 +45,16 @@ int qi_fail(struct qi_error *e, int err, const char *fmt, ...)
 int qi_context(struct qi_error *e, int ret, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/*
+ * A name as a shell takes it, for a command in a message: itself, or with
+ * backslashes in *w. QI_WORD() lasts as long as the block it is in.
+ */
+struct qi_word {
+	char text[1024]; /* what is longer is cut, as a message is */
+};
+const char *qi_word(struct qi_word *w, const char *name);
+#define QI_WORD(name) qi_word(&(struct qi_word){ "" }, name)
+
 /* The exit code of the native commands for a result: 0, 1, 4, 5, 6, 7, 130. */
 int qi_exit_code(int ret);
 
@@ -347,6 +357,7 @@ int qi_dirty_bytes(const struct qi_dirty *dirty, uint64_t *out,
 struct qi_plan {
 	char **steps;
 	size_t count;
+	uint64_t bytes; /* of guest data to be copied, counted for dry runs */
 };
 void qi_plan_free(struct qi_plan *p);
 

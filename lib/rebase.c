@@ -73,42 +73,6 @@ int qi_rebase_open(struct qi_graph *g, const char *path, struct qi_rebase *r,
 
 /* ----------------------------------------------------------------- safe */
 
-static int plan_steps(struct work *w, struct qi_plan *p, bool dry_run,
-		      struct qi_error *e)
-{
-	uint64_t bytes = 0;
-	int ret = 0;
-
-	if (dry_run && !w->how->unsafe)
-		ret = qi_onto_count(&w->onto, &bytes, e);
-	if (ret)
-		return ret;
-	if (w->onto.carry.edits.count && !w->how->unsafe)
-		ret = qi_plan_step(p,
-				   "merge the bitmaps of the layers that '%s' "
-				   "leaves into its own",
-				   w->n->path);
-	else if (w->onto.carry.edits.count)
-		ret = qi_plan_step(p,
-				   "mark all as dirty in the bitmaps of '%s'",
-				   w->n->path);
-	if (!ret && !w->how->unsafe && dry_run)
-		ret = qi_plan_step(p, "copy %llu bytes into '%s'",
-				   (unsigned long long)bytes, w->n->path);
-	else if (!ret && !w->how->unsafe)
-		ret = qi_plan_step(p,
-				   "copy what would read differently into '%s'",
-				   w->n->path);
-	if (!ret && w->onto.name)
-		ret = qi_plan_step(p, "make '%s' the backing file of '%s'",
-				   w->onto.name, w->n->path);
-	else if (!ret)
-		ret = qi_plan_step(p,
-				   "make '%s' an image without a backing file",
-				   w->n->path);
-	return ret ? qi_no_memory(e) : 0;
-}
-
 /* Only the state of now is copied. */
 static void warn_internal(const struct work *w)
 {
@@ -127,11 +91,25 @@ static int run_safe(struct work *w, struct qi_plan *p, bool dry_run,
 	if (!ret)
 		warn_internal(w);
 	if (!ret)
-		ret = plan_steps(w, p, dry_run, e);
+		ret = qi_onto_plan_steps(&w->onto, NULL, p, dry_run, e);
 	return ret || dry_run ? ret : qi_onto_run(&w->onto, e);
 }
 
 /* --------------------------------------------------------------- unsafe */
+
+static int plan_unsafe(const struct work *w, struct qi_plan *p,
+		       struct qi_error *e)
+{
+	int ret = 0;
+
+	if (w->onto.carry.edits.count)
+		ret = qi_plan_step(p,
+				   "mark all as dirty in the bitmaps of '%s'",
+				   w->n->path);
+	if (!ret)
+		ret = qi_plan_backing(p, w->n->path, w->onto.name);
+	return ret ? qi_no_memory(e) : 0;
+}
 
 /* The new backing file, if it is there; nothing is locked or read. */
 static int look_at_base(struct work *w, struct qi_graph *g, struct qi_error *e)
@@ -259,7 +237,7 @@ static int run_unsafe(struct work *w, struct qi_plan *p, bool dry_run,
 		ret = qi_node_set_backing(w->n, w->onto.name, w->onto.format,
 					  w->onto.carry.record, true, e);
 	if (!ret)
-		ret = plan_steps(w, p, dry_run, e);
+		ret = plan_unsafe(w, p, e);
 	if (ret || dry_run)
 		return ret;
 	if (w->onto.carry.edits.count)

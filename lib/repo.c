@@ -317,7 +317,7 @@ const struct qi_point *qi_repo_find(const struct qi_repo *r, const char *which,
 		qi_fail(e, ENOENT,
 			"'%s' has no point '%s'; 'qimg backup list "
 			"%s' shows what it has",
-			r->path, which, r->path);
+			r->path, which, QI_WORD(r->path));
 	return found;
 }
 

@@ -189,7 +189,7 @@ static int check(struct work *w, struct qi_error *e)
 			       "the record of '%s' is damaged or of "
 			       "a later version; 'qimg bitmap add --drive %s "
 			       "NAME' starts a new one",
-			       w->old->path, w->d->path);
+			       w->old->path, QI_WORD(w->d->path));
 	if (w->d->is_link)
 		return 0;
 	if (strcmp(w->old->format->name, "qcow2"))
@@ -205,7 +205,8 @@ static int check(struct work *w, struct qi_error *e)
 			       "its file would get another name; make a drive "
 			       "link to it ('ln -s') and use that, or 'qimg "
 			       "bitmap remove --node %s %s'",
-			       w->old->path, own, w->old->path, own);
+			       w->old->path, own, QI_WORD(w->old->path),
+			       QI_WORD(own));
 	return qi_node_check_dependents(w->old, NULL, "rename", e);
 }
 

@@ -23,7 +23,7 @@ int qi_stream_prepare(struct qi_drive *d, struct qi_stream *s,
 		return qi_fail(e, ESTALE,
 			       "'%s' is no layer below the head of drive '%s'; "
 			       "'qimg snapshot list --drive %s' shows them",
-			       s->base, d->path, d->path);
+			       s->base, d->path, QI_WORD(d->path));
 	s->node = s->base ? n : NULL;
 	qi_node_want(d->head, QI_ACCESS_WRITE);
 	return 0;
@@ -60,35 +60,14 @@ static int check(struct qi_drive *d, const struct qi_stream *s,
 	return 0;
 }
 
-/* Bytes are counted for --dry-run alone: they may have to be read. */
 static int make_plan(struct qi_drive *d, struct qi_onto *o, struct qi_plan *p,
 		     bool dry_run, struct qi_error *e)
 {
-	const char *head = d->head->path;
 	const struct qi_node *n = d->head->facts.backing;
-	uint64_t bytes;
-	int ret = 0;
+	int ret = qi_onto_plan_steps(o, NULL, p, dry_run, e);
 
-	if (o->carry.edits.count)
-		ret = qi_plan_step(p,
-				   "merge the bitmaps of the layers that '%s' "
-				   "leaves into its own",
-				   head);
-	if (!ret && dry_run) {
-		ret = qi_onto_count(o, &bytes, e);
-		if (ret)
-			return ret;
-		ret = qi_plan_step(p, "copy data into '%s': %llu bytes", head,
-				   (unsigned long long)bytes);
-	} else if (!ret) {
-		ret = qi_plan_step(p, "copy data into '%s'", head);
-	}
-	if (!ret && !o->len && o->base)
-		ret = qi_plan_step(p, "make '%s' the backing file of '%s'",
-				   o->name, head);
-	else if (!ret && !o->len)
-		ret = qi_plan_step(
-			p, "make '%s' an image without a backing file", head);
+	if (ret)
+		return ret;
 	for (; !ret && !o->len && n && n != o->base; n = n->facts.backing)
 		ret = qi_plan_step(p,
 				   "leave '%s', which is no layer of the drive "

@@ -22,7 +22,9 @@ static void print_json(const struct qi_change_report *r,
 	qi_json_member(&j, r->new_key ? r->new_key : "head",
 		       qi_json_text(c->new_head));
 	if (r->has_bytes)
-		qi_json_member(&j, "bytes", qi_json_uint(c->bytes));
+		qi_json_member(&j, "bytes",
+			       qi_json_uint(r->dry_run ? plan->bytes :
+							 c->bytes));
 	qi_json_member(&j, "dry-run", json_boolean(r->dry_run));
 	qi_json_member(&j, "nothing-to-do", json_boolean(c->is_nothing));
 	qi_json_member(&j, "steps", qi_json_plan(plan));

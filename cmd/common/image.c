@@ -124,7 +124,7 @@ const struct qi_bitmap_facts *qi_find_bitmap(struct qi_node *n,
 			       "'%s' has no bitmap '%s'; 'qimg bitmap list "
 			       "--node %s' shows what it has",
 			       qi_node_facts(n)->path, name,
-			       qi_node_facts(n)->path);
+			       QI_WORD(qi_node_facts(n)->path));
 	return NULL;
 }
 

@@ -153,11 +153,12 @@ json_t *qi_json_record(const struct qi_record_facts *r)
 		return json_pack("{s:s}", "state", "none");
 	if (r->state == QI_RECORD_UNKNOWN)
 		return json_pack("{s:s}", "state", "unknown");
-	return json_pack("{s:s, s:o, s:o, s:o, s:b, s:b, s:o}", "state",
+	return json_pack("{s:s, s:o, s:o, s:o, s:b, s:b, s:b, s:o}", "state",
 			 "valid", "image-id", qi_json_uuid(&r->image),
 			 "parent-id", qi_json_uuid(&r->parent), "drive-id",
 			 qi_json_uuid(&r->drive), "frozen", r->frozen, "shared",
-			 r->shared, "parent-tag", qi_json_text(r->tag));
+			 r->shared, "merging", r->merging, "parent-tag",
+			 qi_json_text(r->tag));
 }
 
 json_t *qi_json_plan(const struct qi_plan *plan)

@@ -486,7 +486,8 @@ static int check_entries(const struct update *u, struct qi_error *e)
 					     "kept: %s; remove it with 'qimg "
 					     "bitmap remove --node %s %s'",
 					     f->name, f->problem,
-					     u->q->file->path, f->name);
+					     QI_WORD(u->q->file->path),
+					     QI_WORD(f->name));
 	}
 	return 0;
 }

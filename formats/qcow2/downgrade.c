@@ -55,7 +55,7 @@ static int check_bitmaps(const struct qcow2 *q, struct qi_error *e)
 			       "which has no bitmaps: '%s' would be lost; "
 			       "'qimg bitmap remove --%s %s %s' removes it",
 			       q->file->name, name, segment ? "drive" : "node",
-			       q->file->path, name);
+			       QI_WORD(q->file->path), QI_WORD(name));
 	}
 	return 0;
 }

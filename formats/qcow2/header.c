@@ -467,7 +467,7 @@ int qcow2_header_check_room(const struct qcow2 *q, struct qi_error *e)
 		       "than the %d that can be replaced at once; 'qimg "
 		       "convert -O qcow2 %s NEW' makes a plain one",
 		       q->file->path, (unsigned long long)total,
-		       QCOW2_HEADER_MAX, q->file->path);
+		       QCOW2_HEADER_MAX, QI_WORD(q->file->path));
 }
 
 int qcow2_header_serialise(const struct qcow2_header *h, uint8_t **out,

@@ -191,7 +191,7 @@ static int fix_counts(struct qcow2 *q, struct qi_check *out,
 		return qi_fail(e, EIO,
 			       "it cannot be told what is a leak in '%s'; "
 			       "'qimg check -r all %s' repairs what hides it",
-			       q->file->path, q->file->path);
+			       q->file->path, QI_WORD(q->file->path));
 	}
 	if (before->needs_rebuild && all)
 		ret = qcow2_rebuild_refcounts(q, e);

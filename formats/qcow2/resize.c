@@ -371,7 +371,8 @@ static int check_bitmaps(struct qcow2 *q, uint64_t size, struct qi_error *e)
 				q, e,
 				"bitmap '%s' cannot be resized: %s; remove it "
 				"with 'qimg bitmap remove --node %s %s'",
-				f->name, f->problem, q->file->path, f->name);
+				f->name, f->problem, QI_WORD(q->file->path),
+				QI_WORD(f->name));
 		bits = qi_div_up(size, 1ull << f->granularity_bits);
 		if (qi_div_up(bits, 8) > QCOW2_MAX_BITMAP_BYTES)
 			return qi_fail(e, EFBIG,
@@ -399,7 +400,7 @@ static int check(struct qi_node *n, uint64_t size, struct qi_error *e)
 			       "'%s' cannot be resized: it is a version 2 "
 			       "image with internal snapshots; 'qimg amend -o "
 			       "compat=1.1 %s' makes it version 3",
-			       q->file->name, q->file->name);
+			       q->file->name, QI_WORD(q->file->name));
 	if (need * sizeof(be64) > QCOW2_MAX_L1_BYTES)
 		return qi_fail(e, EFBIG,
 			       "'%s' cannot grow to %llu bytes with clusters "

@@ -29,20 +29,21 @@ int qcow2_can_write(struct qi_node *n, struct qi_error *e)
 		return qi_fail(e, EUCLEAN,
 			       "'%s' is marked as corrupt; repair "
 			       "it with 'qimg check -r all %s'",
-			       q->file->path, q->file->path);
+			       q->file->path, QI_WORD(q->file->path));
 	if (bits & QCOW2_INCOMPAT_DIRTY)
 		return qi_fail(e, EUCLEAN,
 			       "'%s' was not closed and its "
 			       "refcounts are not up to date; repair it with "
 			       "'qimg check -r all %s'",
-			       q->file->path, q->file->path);
+			       q->file->path, QI_WORD(q->file->path));
 	/* What is written could not be recorded, and a repair would trust it.
 	 */
 	if (q->h.autoclear & QCOW2_AUTOCLEAR_BITMAPS && q->bitmaps.problem)
 		return qcow2_damaged(q, e,
 				     "%s; repair it with 'qimg check -r all "
 				     "%s' before anything is written",
-				     q->bitmaps.problem, q->file->path);
+				     q->bitmaps.problem,
+				     QI_WORD(q->file->path));
 	return qcow2_header_check_room(q, e);
 }
 

@@ -75,7 +75,8 @@ all='[[0,65536],[1048576,65536],[2097152,65536]]'
   expect_code 0 qimg commit -n --drive vm.qcow2
   says 'merge the bitmaps' 'copy the data'
   expect_code 0 qimg commit --dry-run --drive vm.qcow2 --output json
-  json '.["dry-run"] and .drive == "vm.qcow2" and (.steps | length > 1)'
+  json '.["dry-run"] and .drive == "vm.qcow2" and (.steps | length > 1) and
+    .bytes == 131072'
   [ "$before" = "$(state)" ]
 }
 

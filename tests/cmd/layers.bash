@@ -69,18 +69,20 @@ sound() {
 }
 
 # as_planned COMMAND...: --dry-run changes nothing, and tells the steps that
-# the command then does.
+# the command then does, and how many bytes it copies.
 as_planned() {
-  local before plan
+  local before bytes plan
   before=$(state)
   expect_code 0 qimg "$@" --dry-run --output json
   json '.["dry-run"] and (.steps | length > 0)'
   plan=$(jq -c '[.steps[] | sub("[:] [0-9]+ bytes.*"; "")]' <<<"$output")
+  bytes=$(jq .bytes <<<"$output")
   [ "$before" = "$(state)" ]
   expect_code 0 qimg "$@" --dry-run
   says 'nothing was changed'
   [ "$before" = "$(state)" ]
   expect_code 0 qimg "$@" --output json
-  json --argjson plan "$plan" '(.["dry-run"] | not) and .drive == "d" and
+  json --argjson plan "$plan" --argjson bytes "$bytes" '
+    (.["dry-run"] | not) and .drive == "d" and .bytes == $bytes and
     [.steps[] | sub("[:] [0-9]+ bytes.*"; "")] == $plan'
 }

@@ -347,10 +347,12 @@ random_chain() {
   mkdrive
   before=$(state)
   expect_code 0 qimg rebase -n -b one.qcow2 three.qcow2
-  says 'merge the bitmaps' "copy 65536 bytes into 'three.qcow2'" \
+  says 'merge the bitmaps' "copy data into 'three.qcow2': 65536 bytes" \
     "make 'one.qcow2' the backing file"
+  expect_code 0 qimg rebase -n -b one.qcow2 three.qcow2 --output json
+  json '.["dry-run"] and .bytes == 65536 and (.steps | length == 3)'
   expect_code 0 qimg rebase -n -u -b '' three.qcow2 --output json
-  json '.["dry-run"] and (.steps | length == 1)'
+  json '.["dry-run"] and .bytes == 0 and (.steps | length == 1)'
   [ "$before" = "$(state)" ]
 }
 

@@ -146,3 +146,25 @@ full='["full",[0,8388608]]'
   [ "$status" = 4 ]
   cmp -n 512 vm.qcow2 before.qcow2
 }
+
+# helps: runs the command that the message names, as a shell reads it.
+helps() {
+  [[ $stderr =~ \'(qimg [^\']*)\' ]]
+  eval "${BASH_REMATCH[1]}" >/dev/null
+}
+
+@test "a refusal names the command that helps, in words of a shell" {
+  local drive='my disks/vm $(touch x).qcow2' base='my disks/b&w (old).qcow2'
+  mkdir 'my disks'
+  qemu-img create -q -f qcow2 "$base" 1M
+  qemu-img create -q -f qcow2 -b 'b&w (old).qcow2' -F qcow2 "$drive"
+  expect_code 1 qimg bitmap show --drive "$drive" 'b 1'
+  helps
+  expect_code 1 qimg bitmap merge --drive "$drive" --into 'b 1' x
+  helps
+  qimg bitmap remove -q --drive "$drive" 'b 1'
+  qimg bitmap add -q --node "$base" 'it'\''s *'
+  expect_code 6 qimg commit --drive "$drive"
+  [[ $stderr == *"--node my\\ disks/b\\&w\\ \\(old\\).qcow2 "* ]]
+  [ ! -e x ]
+}

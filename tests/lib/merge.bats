@@ -69,6 +69,8 @@ is_said() {
   refuses 6 clone --drive vm --at "$1" c.qcow2 : 'holds part of a merge'
   run_qimg snapshot list --drive vm
   grep -Eq "^$1 .* unfinished\$" <<<"$output"
+  run_qimg snapshot list --drive vm --output json
+  json --arg tag "$1" '[.layers[] | select(.unfinished) | .snapshot] == [$tag]'
   run_qimg graph .
   says 'snapshot delete or commit was interrupted'
 }
