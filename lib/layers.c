@@ -79,7 +79,7 @@ int qi_drive_layers(struct qi_drive *d, struct qi_drive_layer **out,
 			continue;
 		l->is_frozen = r->frozen;
 		l->is_shared = r->shared;
-		l->is_merging = r->merging;
+		l->is_merging = above && r->merging;
 		l->is_of_other_drive = qi_node_is_of_other(d, n);
 	}
 	return 0;

@@ -19,12 +19,30 @@ fault_fired() {
   rm "$QIMG_FAULT_LOG" 2>/dev/null
 }
 
-# some WORD...: each on a line. Sanitizers look for other things than a plain
-# run: one word in three has to do, and what was judged there is not again.
+# stride N: of many like cases every Nth is tried, fewer under sanitizers, which
+# look for other things, and all in a long run (make check-long). The first one
+# is $first; QIMG_SEED chooses it, else the number of the test.
+stride() {
+  step=$1
+  [ -z "$QIMG_SAN" ] || step=$((3 * step))
+  [ -z "$QIMG_LONG" ] || step=1
+  first=$((1 + ${QIMG_SEED:-$BATS_TEST_NUMBER} % step))
+}
+
+# some WORD...: every second one, each on a line, as stride has it.
 some() {
-  local i step=1
-  [ -z "$QIMG_SAN" ] || step=3
-  for ((i = 1; i <= $#; i += step)); do echo "${!i}"; done
+  local first step
+  stride 2
+  for (( ; first <= $#; first += step)); do echo "${!first}"; done
+}
+
+# rounds N: how many random cases are tried: N, fewer under sanitizers, more in a
+# long run; or as QIMG_ROUNDS says.
+rounds() {
+  local n=$1
+  [ -z "$QIMG_SAN" ] || n=$(((n + 2) / 3))
+  [ -z "$QIMG_LONG" ] || n=$((10 * n))
+  echo "${QIMG_ROUNDS:-$n}"
 }
 
 # run_apart COMMAND...: as bats' run does it; $output is stdout alone, $stderr
@@ -67,21 +85,19 @@ expect_code() {
 # and $stderr, too; not again what an earlier fault has left. In the end ./try
 # is as a run without a fault leaves it.
 #
-# Of calls that fail a sample has to do, and of all under sanitizers; in a long
-# run nothing is left out. $faults: other ones, each KIND:ACTION. $sparse: a
-# sample of what comes late has to do, too. There are no fewer calls than $least.
+# The calls are those of `stride`: every fourth one is where it gets killed, every
+# eighth one fails. $faults: other ones, each KIND:ACTION. $sparse: fewer of what
+# comes late have to do. There are no fewer calls than $least.
 each_fault() {
-  local fault first=1 step n=1 fired=1 left sparse=$sparse
+  local fault first=1 step n=1 fired=1 sparse=$sparse
   local -A looked=()
   for fault in ${faults-change:EIO change:kill change:kill-after}; do
-    step=1
-    [[ $fault == *:kill ]] || step=3
-    [ -z "$QIMG_SAN" ] || step=5
-    [ -z "$QIMG_LONG" ] || step=1 sparse=
-    if [[ $fault == *:kill-after ]]; then
-      # As killed before the next call, but for the last one.
-      first=$fired step=1 sparse=
-    fi
+    case $fault in
+    *:kill-after) first=$fired step=1 ;; # as killed before the next call
+    *:kill) stride 4 ;;
+    *) stride 8 ;;
+    esac
+    [ $step -gt 1 ] || sparse=
     for ((n = first; n < 600; n += step + (sparse ? n / 8 : 0))); do
       cd "$BATS_TEST_TMPDIR" || return
       rm -rf try
@@ -98,16 +114,27 @@ each_fault() {
       [[ $fault != *:EIO || $status == 0 ]] ||
         awk '/^qimg: warning:/ { w++; next } /^qimg: / { n++ }
           END { exit n != 1 && (n || !w) }' <<<"$stderr"
-      left=$status:$(sha256sum ./* .[!.]* 2>/dev/null || true)
-      [ -z "${looked[$left]-}" ] || continue
-      looked[$left]=1
-      look "$* $fault $n"
+      seen "$status" || look "$* $fault $n"
     done
     echo "after $((n - 1)) calls it is done: $status $(<"$BATS_TEST_TMPDIR.err")"
     [ "$n" -gt "${least-3}" ]
     [ "$n" -lt 600 ]
   done
+  [ ${#looked[@]} -gt 0 ]
   cd "$BATS_TEST_TMPDIR" || return
+}
+
+# seen WHAT: for `look`: have these files been here before, with that WHAT? What
+# a command that is run again leaves is often the same: one judgement will do.
+seen() {
+  local files
+  files=$1:$(
+    shopt -s dotglob globstar
+    sha256sum ./** 2>/dev/null || true
+  )
+  [ -z "${looked[$files]-}" ] || return 0
+  looked[$files]=1
+  return 1
 }
 
 # format_of FILE: what to tell qemu about it; only raw must not be guessed.

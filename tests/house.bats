@@ -41,9 +41,9 @@ includes_except() {
 # objects LIST [FOLDER]: prints the objects of the library (lib) or of the
 # program (cmd), those below a folder of the tree.
 objects() {
-  find "$QIMG_BUILD/${2-}" -name '*.o' | while read -r o; do
-    if grep -qF "${o#"$QIMG_BUILD"}" "$QIMG_BUILD/$1.list"; then echo "$o"; fi
-  done
+  find "$QIMG_BUILD/${2-}" -name '*.o' | awk -v build="$QIMG_BUILD" '
+    NR == FNR { list = list $0 " "; next }
+    index(list, substr($0, length(build) + 1) " ")' "$QIMG_BUILD/$1.list" -
 }
 
 # ------------------------------------------------------- who includes whom
@@ -83,20 +83,16 @@ objects() {
 # -------------------------------------------------- what the library is
 
 @test "global symbols carry qi_ or the name of their format" {
-  local o name
-  objects lib | while read -r o; do
-    name=qi
-    case $o in
-    */formats/*)
-      name=${o##*/formats/}
-      name=${name%%/*}
-      name="qi|${name%.o}"
-      ;;
-    esac
-    nm -g --defined-only "$o" | awk -v o="${o#"$QIMG_BUILD/"}" \
-      -v good="^(($name)_|__odr_asan|__asan|DW\\.ref)" \
-      '$3 !~ good { print o ": " $3 }'
-  done | none "symbols without prefix"
+  objects lib | xargs nm -A -g --defined-only | awk -v build="$QIMG_BUILD/" '
+    {
+      file = substr($1, 1, index($1, ":") - 1)
+      sub(build, "", file)
+      name = "qi"
+      if (match(file, "formats/[^/.]*"))
+        name = "qi|" substr(file, RSTART + 8, RLENGTH - 8)
+    }
+    $3 !~ "^((" name ")_|__odr_asan|__asan|DW\\.ref)" { print file ": " $3 }' |
+    none "symbols without prefix"
 }
 
 # The linker says nothing when the program has its own of what is in an
@@ -108,15 +104,12 @@ objects() {
 }
 
 @test "lib and formats neither print nor exit" {
-  local o
-  { objects lib lib && objects lib formats; } | while read -r o; do
-    nm -u "$o" | awk -v o="${o#"$QIMG_BUILD/"}" '
-      { sub(/^_*/, "", $2); sub(/_chk$/, "", $2); sub(/@.*/, "", $2) }
-      $2 ~ /^(v?f?printf|puts|putchar|perror|stdout|stderr)$/ ||
-      $2 ~ /^(_?exit|_Exit|quick_exit|abort|errx?|warnx?)$/ {
-        print o ": " $2
-      }'
-  done | none "called by the library"
+  { objects lib lib && objects lib formats; } | xargs nm -A -u | awk '
+    { sub(/^_*/, "", $3); sub(/_chk$/, "", $3); sub(/@.*/, "", $3) }
+    $3 ~ /^(v?f?printf|puts|putchar|perror|stdout|stderr)$/ ||
+    $3 ~ /^(_?exit|_Exit|quick_exit|abort|errx?|warnx?)$/ {
+      print $1 " " $3
+    }' | none "called by the library"
 }
 
 # ----------------------------------------------------------- how it reads
@@ -195,7 +188,7 @@ options_of() {
     # Wide, so that no option is broken; without overstrikes.
     page=$(mandoc -Tascii -O width=1000 "man/qimg-$c.1" | sed 's/.\x08//g')
     for option in $(options_of "$c"); do
-      grep -qE -- "(^|[^A-Za-z0-9-])$option([^A-Za-z0-9-]|\$)" <<<"$page" ||
+      [[ $page =~ [^A-Za-z0-9-]$option[^A-Za-z0-9-] ]] ||
         echo "man/qimg-$c.1: $option"
     done
   done | none "options without a word in the man page"

@@ -219,7 +219,8 @@ is_empty() {
 }
 
 @test "an image: other sizes and cluster sizes (QIMG_SEED)" {
-  local seed=${QIMG_SEED:-1} rounds=${QIMG_FUZZ_ROUNDS:-$((QIMG_SAN ? 5 : 15))} i n size k
+  local seed=${QIMG_SEED:-1} rounds i n size k
+  rounds=$(rounds 8)
   for ((i = seed; i < seed + rounds; i++)); do
     RANDOM=$i
     rm -rf ./*

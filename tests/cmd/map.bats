@@ -41,11 +41,11 @@ same_json() {
   mkpattern base.raw 3M 5
   qemu-img convert -f raw -O qcow2 base.raw base.qcow2
   for size in 4k 64k 2M; do
-    for o in compat=0.10 compat=1.1 preallocation=metadata \
+    for o in $(some compat=0.10 compat=1.1 preallocation=metadata \
       preallocation=falloc refcount_bits=1,preallocation=metadata \
       data_file=data.raw data_file=data.raw,data_file_raw=on \
       data_file=data.raw,preallocation=metadata \
-      extended_l2=on extended_l2=on,preallocation=metadata; do
+      extended_l2=on extended_l2=on,preallocation=metadata); do
       [[ $size/$o != 4k/extended* ]] || continue
       echo "$size $o"
       rm -f a.qcow2 data.raw

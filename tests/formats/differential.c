@@ -143,10 +143,10 @@ int main(int argc, char **argv)
 {
 	struct random r = { 20161 };
 	const char *slow = getenv("QIMG_SAN");
-	uint64_t count = number("QIMG_SEQUENCES", slow && *slow ? 15 :
+	uint64_t count = number("QIMG_SEQUENCES", slow && *slow ? 8 :
 						  number("QIMG_LONG", 0) ?
 								  2000 :
-								  40);
+								  24);
 	uint64_t only = number("QIMG_SEQUENCE", 0), bad = 0;
 	unsigned steps = (unsigned)number("QIMG_STEPS", 20);
 

@@ -1,13 +1,10 @@
 #!/usr/bin/env bats
 # shellcheck disable=SC2030,SC2031 # each test has its own variables
 # qimg check against qemu-img check on images that are damaged at random
-# places, and repair of the same. QIMG_CHECK_RUNS and QIMG_CHECK_SEED make
-# long runs of it.
+# places, and repair of the same. QIMG_ROUNDS and QIMG_SEED make long runs of it.
 
 load ../helpers
 load common
-
-: "${QIMG_CHECK_SEED:=1}"
 
 # mkzoo: images of all kinds in ./zoo, and their data file here, too.
 mkzoo() {
@@ -60,8 +57,8 @@ write() {
 }
 
 agree() {
-  perl "$QIMG_SRC/tests/formats/agree" "$1" zoo "${QIMG_CHECK_RUNS:-$2}" \
-    "$QIMG_CHECK_SEED"
+  perl "$QIMG_SRC/tests/formats/agree" "$1" zoo "$(rounds "$2")" \
+    "${QIMG_SEED:-1}"
 }
 
 # clean IMG: both programs find nothing.
@@ -74,14 +71,14 @@ clean() {
   local f
   mkzoo
   for f in zoo/*.qcow2; do (cd zoo && same_check "${f#zoo/}"); done
-  run agree check 60
+  run agree check 40
   echo "$output"
   [ "$status" = 0 ]
 }
 
 @test "all kinds of damage: -r all leaves a clean image with its content" {
   mkzoo
-  run agree repair 30
+  run agree repair 20
   echo "$output"
   [ "$status" = 0 ]
 }
