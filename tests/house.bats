@@ -188,7 +188,7 @@ options_of() {
     # Wide, so that no option is broken; without overstrikes.
     page=$(mandoc -Tascii -O width=1000 "man/qimg-$c.1" | sed 's/.\x08//g')
     for option in $(options_of "$c"); do
-      [[ $page =~ [^A-Za-z0-9-]$option[^A-Za-z0-9-] ]] ||
+      [[ $page =~ [^A-Za-z0-9-]${option}[^A-Za-z0-9-] ]] ||
         echo "man/qimg-$c.1: $option"
     done
   done | none "options without a word in the man page"
