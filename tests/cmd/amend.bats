@@ -57,7 +57,7 @@ same_as_qemu() {
   for size in 512 64k 2M; do
     for from in $(some 1 2 4 8 16 32 64); do
       rm -f disk.qcow2
-      qemu-img create -q -f qcow2 -o cluster_size=$size,refcount_bits=$from \
+      qemu-img create -q -f qcow2 -o cluster_size=$size,refcount_bits="$from" \
         disk.qcow2 4M
       write disk.qcow2 'write -P 1 0 3M' 'write -P 4 3500k 10k'
       qemu-img convert -O raw disk.qcow2 want.raw

@@ -105,7 +105,7 @@ pairs() {
     esac
     # shellcheck disable=SC2086
     for o in $(qimg --complete options $path); do
-      [[ $output =~ [[:space:]]$o[][:space:],=[] ]] || {
+      [[ $output =~ [[:space:]]${o}[][:space:],=[] ]] || {
         echo "$path: its help lacks $o"
         false
       }
