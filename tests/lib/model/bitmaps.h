@@ -21,6 +21,7 @@ static void add_bitmap(struct bitmap *b)
 {
 	ours(0, "bitmap", "add", "--drive", drive, "-g", b->granularity_text,
 	     b->name);
+	b->granularity = (uint32_t)strtoul(b->granularity_text, NULL, 10);
 	b->paused = false;
 	note_start(b);
 }

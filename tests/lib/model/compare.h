@@ -44,11 +44,25 @@ static bool layer_is_plain(json_t *layer)
 	return !strcmp(s, "exact") || !strcmp(s, "paused");
 }
 
+/* It stays, unless a foreign tool has taken the last segment off the chain. */
+static void take_granularity(struct bitmap *b, json_t *root)
+{
+	json_int_t is =
+		json_integer_value(json_object_get(root, "granularity"));
+
+	if (b->fuzzy)
+		b->granularity = (uint32_t)is;
+	else if (is != (json_int_t)b->granularity)
+		fail("bitmap %s: its granularity is %lld, not %u", b->name,
+		     (long long)is, b->granularity);
+}
+
 static bool take_dirty(struct bitmap *b, json_t *root)
 {
 	json_t *x, *layers = json_object_get(root, "layers");
 	size_t i;
 
+	take_granularity(b, root);
 	b->is_full = !strcmp(text_in(root, "status"), "full");
 	if (!take_extents(b->dirty, root, m.size) ||
 	    !*text_in(root, "status") || json_array_size(layers) == 0)
