@@ -14,7 +14,6 @@
 #include <time.h>
 
 #include "lib/drive.h"
-#include "lib/hashlist.h"
 #include "lib/image.h"
 #include "lib/repo.h"
 
@@ -22,6 +21,7 @@
 struct source {
 	struct qi_drive *drive;
 	struct qi_dirty *dirty;	    /* NULL: no bitmap */
+	struct qi_hash_tree *below; /* of the parent, or NULL */
 	struct qi_point_drive *out; /* in work.point */
 };
 
@@ -36,8 +36,10 @@ struct work {
 
 static void work_clear(struct work *w)
 {
-	for (size_t i = 0; w->sources && i < w->b->drive_count; i++)
+	for (size_t i = 0; w->sources && i < w->b->drive_count; i++) {
 		qi_dirty_free(w->sources[i].dirty);
+		qi_hash_tree_free(w->sources[i].below);
+	}
 	free(w->sources);
 	free(w->folder);
 	qi_point_clear(&w->point);
@@ -161,9 +163,9 @@ static bool is_same_source(const struct qi_point_drive *a,
 }
 
 /* An increment is worth nothing when what it rests on cannot be opened. */
-static int check_parent(struct work *w, const struct qi_point_drive *o,
-			struct qi_error *e)
+static int check_parent(struct work *w, struct source *s, struct qi_error *e)
 {
+	const struct qi_point_drive *o = s->out;
 	size_t i = qi_repo_index(w->r, o->parent);
 	struct qi_graph *g;
 	struct qi_node *n;
@@ -179,6 +181,9 @@ static int check_parent(struct work *w, const struct qi_point_drive *o,
 		return qi_no_memory(e);
 	ret = qi_repo_open_image(w->r, &w->r->points[i], o->name, g, &n, e);
 	qi_graph_free(g);
+	if (!ret)
+		ret = qi_repo_tree(w->r, &w->r->points[i], o->name, &s->below,
+				   e);
 	if (!ret)
 		return 0;
 	qi_context(e, ret, "point %s, which the increment would rest on",
@@ -216,7 +221,7 @@ static int find_parent(struct work *w, struct source *s, struct qi_error *e)
 			       "take one with --full",
 			       o->bitmap, s->drive->path, w->r->path);
 	o->parent = strdup(parent);
-	return o->parent ? check_parent(w, o, e) : qi_no_memory(e);
+	return o->parent ? check_parent(w, s, e) : qi_no_memory(e);
 }
 
 static int plan_source(struct work *w, struct source *s, struct qi_error *e)
@@ -309,30 +314,46 @@ static int plan_point(struct work *w, struct qi_plan *plan, struct qi_error *e)
 
 /* ---------------------------------------------------------------- storing */
 
-static int copy_into(struct work *w, struct source *s, struct qi_image *img,
-		     struct qi_hash_writer *hashes, struct qi_error *e)
+/*
+ * What an increment stores, in whole units: what is dirty, and where the disk
+ * got another size, the chunk in which the smaller one ends.
+ */
+static int find_ranges(const struct source *s, uint64_t unit,
+		       struct qi_ranges **out, struct qi_error *e)
 {
-	struct qi_ranges *dirty = NULL;
+	struct qi_ranges *in[2] = { NULL }, *all;
+	uint64_t old = qi_hash_tree_size(s->below), size = s->out->size;
+	uint64_t last = qi_min(old, size);
+	int ret = qi_dirty_ranges(s->dirty, &in[0]);
+
+	if (!ret)
+		ret = qi_ranges_one(&in[1], last ? last - 1 : 0,
+				    last && old != size);
+	ret = qi_ranges_collect(&all, in, 2, ret);
+	if (!ret)
+		ret = qi_ranges_round(out, all, qi_max(unit, QI_HASH_UNIT),
+				      size);
+	return ret ? qi_no_memory(e) : 0;
+}
+
+static int copy_into(struct work *w, struct source *s, struct qi_image *img,
+		     struct qi_hash_tree_writer *hashes, struct qi_error *e)
+{
 	struct qi_copy copy = { .src = s->drive->head,
 				.writer = img->writer,
 				.compress = w->b->compress,
 				.threads = w->b->threads,
 				.progress = w->b->progress,
-				.hashed = qi_hash_writer_add,
+				.hashed = qi_hash_tree_writer_add,
 				.arg = hashes };
 	struct qi_copy_stats stats;
 	int ret = 0;
 
 	if (s->out->parent) {
 		copy.total = s->out->dirty;
-		ret = qi_dirty_ranges(s->dirty, &dirty);
-		if (!ret)
-			ret = qi_ranges_round(&copy.ranges, dirty,
-					      qi_max(img->writer->unit,
-						     QI_HASH_UNIT),
-					      s->out->size);
+		ret = find_ranges(s, img->writer->unit, &copy.ranges, e);
 		if (ret)
-			return qi_no_memory(e);
+			return ret;
 	}
 	ret = qi_copy_run(&copy, &stats, e);
 	qi_ranges_free(copy.ranges);
@@ -373,17 +394,18 @@ static int store_source(struct work *w, struct source *s, struct qi_error *e)
 	QI_AUTOIMAGE struct qi_image img = { 0 };
 	QI_AUTOFREE char *path = qi_path_join(w->folder, s->out->hashes);
 	QI_AUTOFREE char *image = qi_path_join(w->folder, s->out->file);
-	struct qi_hash_writer *hashes = NULL;
+	struct qi_hash_tree_writer *hashes = NULL;
 	struct stat st;
 	int ret = path && image ? start_image(w, s, &img, e) : qi_no_memory(e);
 
 	if (!ret)
-		ret = qi_hash_writer_new(&hashes, path, s->out->size, e);
+		ret = qi_hash_tree_writer_new(&hashes, path, s->out->size,
+					      s->below, e);
 	if (!ret)
 		ret = copy_into(w, s, &img, hashes, e);
 	if (!ret)
-		ret = qi_hash_writer_finish(hashes, e);
-	qi_hash_writer_free(hashes);
+		ret = qi_hash_tree_writer_finish(hashes, &s->out->root, e);
+	qi_hash_tree_writer_free(hashes);
 	if (!ret)
 		ret = qi_image_publish(&img, e);
 	if (!ret && !stat(image, &st))

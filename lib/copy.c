@@ -4,7 +4,6 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include "lib/copy.h"
 #include "lib/ranges.h"
@@ -577,20 +576,4 @@ int qi_copy_run(const struct qi_copy *copy, struct qi_copy_stats *stats,
 	free(workers);
 	qi_scan_free(g.scan);
 	return ret;
-}
-
-struct qi_hash qi_hash_of(const void *data, size_t len)
-{
-	XXH128_canonical_t canonical;
-	struct qi_hash h;
-
-	XXH128_canonicalFromHash(&canonical, XXH3_128bits(data, len));
-	memcpy(h.b, canonical.digest, sizeof(h.b));
-	return h;
-}
-
-void qi_hash_format(const struct qi_hash *h, char text[33])
-{
-	for (int i = 0; i < 16; i++)
-		snprintf(text + (size_t)i * 2, 3, "%02x", h->b[i]);
 }

@@ -11,13 +11,7 @@
 #define QI_COPY_H
 
 #include "lib/format.h"
-
-/* Content hashes are per chunk of this grid, whatever the cluster size. */
-#define QI_HASH_UNIT 65536u
-
-struct qi_hash {
-	uint8_t b[16]; /* XXH3-128, canonical form */
-};
+#include "lib/hash.h"
 
 struct qi_copy {
 	struct qi_node *src;
@@ -41,8 +35,5 @@ int qi_copy_run(const struct qi_copy *copy, struct qi_copy_stats *stats,
 
 /* Make the virtual disk of a node larger; see struct qi_resize. */
 int qi_node_grow(struct qi_node *n, uint64_t size, struct qi_error *e);
-
-struct qi_hash qi_hash_of(const void *data, size_t len);
-void qi_hash_format(const struct qi_hash *h, char text[33]);
 
 #endif

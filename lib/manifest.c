@@ -4,11 +4,12 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "lib/hash.h"
 #include "lib/record.h"
 #include "lib/repo.h"
 #include "lib/temp.h"
 
-#define MANIFEST_VERSION 1
+#define MANIFEST_VERSION 2
 #define MANIFEST_MAX (16u << 20)
 
 static void drive_clear(struct qi_point_drive *d)
@@ -96,6 +97,13 @@ static bool take_uuid(json_t *o, const char *key, struct qi_uuid *out)
 	return json_is_string(v) && qi_uuid_parse(out, json_string_value(v));
 }
 
+static bool take_hash(json_t *o, const char *key, struct qi_hash *out)
+{
+	const char *text = json_string_value(json_object_get(o, key));
+
+	return text && qi_hash_parse(out, text);
+}
+
 /* A file name inside the point's folder, and nothing else. */
 static bool is_plain_name(const char *name)
 {
@@ -116,6 +124,7 @@ static bool take_drive(json_t *o, struct qi_point_drive *d)
 	       take_uint(o, "dirty-bytes", &d->dirty) &&
 	       take_uint(o, "stored-bytes", &d->stored) &&
 	       take_uint(o, "zero-bytes", &d->zero) &&
+	       take_hash(o, "root-hash", &d->root) &&
 	       take_uuid(o, "drive-id", &d->drive) &&
 	       take_uuid(o, "checkpoint-from", &d->from) &&
 	       take_uuid(o, "checkpoint-to", &d->to);
@@ -203,15 +212,17 @@ static json_t *drive_json(const struct qi_point_drive *d)
 {
 	/* A path in it can be any bytes. */
 	json_t *reason = json_string(d->reason);
+	char root[QI_HASH_TEXT];
 
+	qi_hash_format(&d->root, root);
 	if (!reason)
 		reason = json_string("not exact");
 	return json_pack(
-		"{s:s, s:o, s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:I, "
-		"s:I, s:I}",
+		"{s:s, s:o, s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:o, "
+		"s:I, s:I, s:I}",
 		"name", d->name, "parent", text_json(d->parent), "file",
-		d->file, "format", "qcow2", "hash-file", d->hashes,
-		"virtual-size", (json_int_t)d->size, "drive-id",
+		d->file, "format", "qcow2", "hash-file", d->hashes, "root-hash",
+		root, "virtual-size", (json_int_t)d->size, "drive-id",
 		uuid_json(&d->drive), "bitmap", text_json(d->bitmap),
 		"checkpoint-from", uuid_json(&d->from), "checkpoint-to",
 		uuid_json(&d->to), "reason", reason, "dirty-bytes",

@@ -9,6 +9,10 @@
 
 #include "qimg.h"
 
+struct qi_hash {
+	uint8_t b[16]; /* XXH3-128, canonical form */
+};
+
 enum qi_backup_type { QI_BACKUP_FULL, QI_BACKUP_INCREMENTAL };
 
 struct qi_backup {
@@ -33,7 +37,8 @@ struct qi_point_drive {
 	uint64_t zero;	 /* bytes stored as zero */
 	char *bitmap;	 /* or NULL */
 	struct qi_uuid drive, from, to;
-	char *reason; /* "" when the dirty set was exact */
+	struct qi_hash root; /* of all of its content; see hashtree.h */
+	char *reason;	     /* "" when the dirty set was exact */
 };
 
 /* A restore point. Belongs to its repository. */
