@@ -248,6 +248,25 @@ static void hash_chunks(struct worker *k)
 
 /* -------------------------------------------------------- part in turn */
 
+static int nowhere_place(struct qi_writer *w, uint64_t off, uint64_t len,
+			 uint64_t *host_off, uint64_t *host_len,
+			 struct qi_error *e)
+{
+	*host_off = off;
+	*host_len = len;
+	return 0;
+}
+
+static int nowhere_zero(struct qi_writer *w, uint64_t off, uint64_t len,
+			struct qi_error *e)
+{
+	return 0;
+}
+
+/* Where the data of a copy without a writer goes. */
+static const struct qi_writer_ops nowhere = { .place = nowhere_place,
+					      .zero = nowhere_zero };
+
 static void note(struct worker *k, uint64_t host_off, const uint8_t *data,
 		 size_t len)
 {
@@ -258,6 +277,8 @@ static int write_placed(struct worker *k, struct qi_error *e)
 {
 	int ret = 0;
 
+	if (k->engine->w->ops == &nowhere)
+		k->placed_count = 0;
 	for (unsigned i = 0; i < k->placed_count && !ret; i++)
 		ret = qi_file_write(k->engine->w->file, k->placed[i].host_off,
 				    k->placed[i].len, k->placed[i].data, e);
@@ -543,14 +564,15 @@ int qi_copy_run(const struct qi_copy *copy, struct qi_copy_stats *stats,
 		struct qi_error *e)
 {
 	unsigned count = thread_count(copy);
+	struct qi_writer none = { .ops = &nowhere, .unit = QI_HASH_UNIT };
+	struct qi_writer *w = copy->writer ? copy->writer : &none;
 	struct engine g = {
 		.copy = copy,
 		.stats = stats,
-		.w = copy->writer,
+		.w = w,
 		.size = copy->src->facts.size,
-		.window = (uint32_t)qi_min(
-			qi_max(WINDOW_BYTES, copy->writer->unit),
-			(uint64_t)MAX_UNITS * copy->writer->unit),
+		.window = (uint32_t)qi_min(qi_max(WINDOW_BYTES, w->unit),
+					   (uint64_t)MAX_UNITS * w->unit),
 		.plan_lock = PTHREAD_MUTEX_INITIALIZER,
 		.turn_lock = PTHREAD_MUTEX_INITIALIZER,
 		.turn_changed = PTHREAD_COND_INITIALIZER,

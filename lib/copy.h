@@ -16,7 +16,7 @@
 struct qi_copy {
 	struct qi_node *src;
 	struct qi_ranges *ranges; /* what to copy, NULL: all. Not freed. */
-	struct qi_writer *writer;
+	struct qi_writer *writer; /* NULL: it is hashed alone */
 	bool compress;
 	unsigned threads; /* 0: one a processor */
 	struct qi_progress progress;

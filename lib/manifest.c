@@ -33,6 +33,33 @@ void qi_point_clear(struct qi_point *p)
 	*p = (struct qi_point){ 0 };
 }
 
+/* ----------------------------------------------------------------- types */
+
+static const char *const type_names[] = {
+	[QI_BACKUP_FULL] = "full",
+	[QI_BACKUP_INCREMENTAL] = "incremental",
+	[QI_BACKUP_RESYNC] = "resync",
+	[QI_BACKUP_AUTO] = "auto",
+};
+
+const char *qi_backup_type_name(enum qi_backup_type type)
+{
+	return type_names[type];
+}
+
+static bool take_type(json_t *o, enum qi_backup_type *out)
+{
+	const char *text = json_string_value(json_object_get(o, "type"));
+
+	for (unsigned i = 0; text && i < QI_BACKUP_AUTO; i++) {
+		if (strcmp(text, type_names[i]))
+			continue;
+		*out = (enum qi_backup_type)i;
+		return true;
+	}
+	return false;
+}
+
 /* ----------------------------------------------------------------- times */
 
 void qi_time_format(int64_t t, char text[24])
@@ -113,6 +140,9 @@ static bool is_plain_name(const char *name)
 static bool take_drive(json_t *o, struct qi_point_drive *d)
 {
 	return take_text(o, "name", false, &d->name) &&
+	       take_type(o, &d->type) &&
+	       (d->type == QI_BACKUP_FULL) ==
+		       json_is_null(json_object_get(o, "parent")) &&
 	       take_text(o, "parent", true, &d->parent) &&
 	       take_text(o, "file", false, &d->file) &&
 	       take_text(o, "hash-file", false, &d->hashes) &&
@@ -132,7 +162,6 @@ static bool take_drive(json_t *o, struct qi_point_drive *d)
 
 static bool take_point(json_t *root, struct qi_point *p)
 {
-	QI_AUTOFREE char *type = NULL;
 	QI_AUTOFREE char *time_text = NULL;
 	QI_AUTOFREE char *id = NULL;
 	json_t *drives = json_object_get(root, "drives");
@@ -142,12 +171,11 @@ static bool take_point(json_t *root, struct qi_point *p)
 	if (!take_uint(root, "qimg-backup", &version) ||
 	    version != MANIFEST_VERSION || !take_text(root, "id", false, &id) ||
 	    strcmp(id, p->id) || !take_text(root, "parent", true, &p->parent) ||
-	    !take_text(root, "type", false, &type) ||
+	    !take_type(root, &p->type) ||
 	    !take_text(root, "time", false, &time_text) ||
 	    !qi_time_parse(time_text, &p->time) ||
 	    !take_uint(root, "file-bytes", &p->file_size) || !count)
 		return false;
-	p->type = strcmp(type, "full") ? QI_BACKUP_INCREMENTAL : QI_BACKUP_FULL;
 	p->seconds = json_number_value(json_object_get(root, "seconds"));
 	p->drives = calloc(count, sizeof(*p->drives));
 	if (!p->drives)
@@ -218,16 +246,16 @@ static json_t *drive_json(const struct qi_point_drive *d)
 	if (!reason)
 		reason = json_string("not exact");
 	return json_pack(
-		"{s:s, s:o, s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:o, "
+		"{s:s, s:s, s:o, s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:o, "
 		"s:I, s:I, s:I}",
-		"name", d->name, "parent", text_json(d->parent), "file",
-		d->file, "format", "qcow2", "hash-file", d->hashes, "root-hash",
-		root, "virtual-size", (json_int_t)d->size, "drive-id",
-		uuid_json(&d->drive), "bitmap", text_json(d->bitmap),
-		"checkpoint-from", uuid_json(&d->from), "checkpoint-to",
-		uuid_json(&d->to), "reason", reason, "dirty-bytes",
-		(json_int_t)d->dirty, "stored-bytes", (json_int_t)d->stored,
-		"zero-bytes", (json_int_t)d->zero);
+		"name", d->name, "type", type_names[d->type], "parent",
+		text_json(d->parent), "file", d->file, "format", "qcow2",
+		"hash-file", d->hashes, "root-hash", root, "virtual-size",
+		(json_int_t)d->size, "drive-id", uuid_json(&d->drive), "bitmap",
+		text_json(d->bitmap), "checkpoint-from", uuid_json(&d->from),
+		"checkpoint-to", uuid_json(&d->to), "reason", reason,
+		"dirty-bytes", (json_int_t)d->dirty, "stored-bytes",
+		(json_int_t)d->stored, "zero-bytes", (json_int_t)d->zero);
 }
 
 static json_t *point_json(const struct qi_point *p)
@@ -244,8 +272,7 @@ static json_t *point_json(const struct qi_point *p)
 	return json_pack("{s:i, s:s, s:s, s:o, s:s, s:s, s:f, s:I, s:o}",
 			 "qimg-backup", MANIFEST_VERSION, "tool",
 			 "qimg " QI_VERSION, "id", p->id, "parent",
-			 text_json(p->parent), "type",
-			 p->type == QI_BACKUP_FULL ? "full" : "incremental",
+			 text_json(p->parent), "type", type_names[p->type],
 			 "time", when, "seconds", p->seconds, "file-bytes",
 			 (json_int_t)p->file_size, "drives", drives);
 }

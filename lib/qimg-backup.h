@@ -13,7 +13,15 @@ struct qi_hash {
 	uint8_t b[16]; /* XXH3-128, canonical form */
 };
 
-enum qi_backup_type { QI_BACKUP_FULL, QI_BACKUP_INCREMENTAL };
+enum qi_backup_type {
+	QI_BACKUP_FULL,	       /* all of the disk, on nothing */
+	QI_BACKUP_INCREMENTAL, /* what is dirty, on the point before */
+	QI_BACKUP_RESYNC,      /* what differs from the point before */
+	QI_BACKUP_AUTO /* the last that is sound of: full, resync, incremental
+			*/
+};
+/* "full" and so on; what a point is never "auto". */
+const char *qi_backup_type_name(enum qi_backup_type type);
 
 struct qi_backup {
 	enum qi_backup_type type;
@@ -28,6 +36,7 @@ struct qi_backup {
 /* One drive in one point. Strings belong to the point. */
 struct qi_point_drive {
 	char *name;
+	enum qi_backup_type type;
 	char *parent; /* id of the point it is an increment of, or NULL */
 	char *file;   /* path inside the point's folder */
 	char *hashes; /* the same for its list of hashes */
@@ -38,7 +47,8 @@ struct qi_point_drive {
 	char *bitmap;	 /* or NULL */
 	struct qi_uuid drive, from, to;
 	struct qi_hash root; /* of all of its content; see hashtree.h */
-	char *reason;	     /* "" when the dirty set was exact */
+	/* "", or why the dirty set was not exact, or was not used */
+	char *reason;
 };
 
 /* A restore point. Belongs to its repository. */
