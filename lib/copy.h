@@ -33,6 +33,10 @@ struct qi_copy {
 int qi_copy_run(const struct qi_copy *copy, struct qi_copy_stats *stats,
 		struct qi_error *e);
 
+/* Fails with EUCLEAN for what is not as expected. For qi_copy.hashed. */
+int qi_expected_check(void *arg, uint64_t off, uint64_t count,
+		      const struct qi_hash *hashes, struct qi_error *e);
+
 /* Make the virtual disk of a node larger; see struct qi_resize. */
 int qi_node_grow(struct qi_node *n, uint64_t size, struct qi_error *e);
 

@@ -98,6 +98,15 @@ struct qi_verify {
 int qi_repo_verify(struct qi_repo *r, const struct qi_point *p,
 		   struct qi_verify *v, struct qi_error *e);
 
+/*
+ * What a drive of a point reads as, by its hashes, to be compared while it is
+ * read. The repository must stay open as long.
+ */
+int qi_repo_expected(const struct qi_repo *r, const struct qi_point *p,
+		     const char *drive, struct qi_expected **out,
+		     struct qi_error *e);
+void qi_expected_free(struct qi_expected *x);
+
 /* Open the image of one drive of a point, to be read like any node. */
 int qi_repo_open_image(struct qi_repo *r, const struct qi_point *p,
 		       const char *drive, struct qi_graph *g,

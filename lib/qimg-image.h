@@ -41,11 +41,13 @@ int qi_create_image(const char *path, const struct qi_create *c,
 int qi_create_size(const char *path, const struct qi_create *c, uint64_t *size,
 		   struct qi_error *e);
 
+struct qi_expected; /* qi_repo_expected() */
 struct qi_convert {
 	struct qi_create target; /* size is that of the source */
 	bool compress;
 	unsigned threads; /* 0: as many as there are processors */
 	struct qi_progress progress;
+	struct qi_expected *expected; /* what it must read as; NULL: all goes */
 };
 /* Write the guest view of src into a new image at path. */
 int qi_convert_image(struct qi_node *src, const char *path,

@@ -172,6 +172,6 @@ is_right() {
   expect_code 4 qimg backup verify --read-data repo
   [[ $output == *"vm.hashes' are damaged"* ]]
   write vm.qcow2 'write -P 6 64k 64k'
-  refuses 6 backup --incremental --drive vm.qcow2 --bitmap daily --to repo : \
+  refuses 4 backup --incremental --drive vm.qcow2 --bitmap daily --to repo : \
     'damaged'
 }
