@@ -8,7 +8,7 @@
 #include <time.h>
 
 #include "lib/drive.h"
-#include "lib/repo.h"
+#include "lib/point.h"
 
 /* One drive on its way into the point. */
 struct qi_backup_source {
@@ -23,7 +23,7 @@ struct qi_backup_work {
 	const struct qi_backup *b;
 	struct qi_point point;
 	struct qi_backup_source *sources; /* as many as b has drives */
-	char *folder;			  /* hidden */
+	struct qi_point_maker maker;
 	struct timespec start;
 };
 

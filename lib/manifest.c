@@ -124,6 +124,14 @@ static bool take_uuid(json_t *o, const char *key, struct qi_uuid *out)
 	return json_is_string(v) && qi_uuid_parse(out, json_string_value(v));
 }
 
+static bool take_bool(json_t *o, const char *key, bool *out)
+{
+	json_t *v = json_object_get(o, key);
+
+	*out = json_is_true(v);
+	return json_is_boolean(v);
+}
+
 static bool take_hash(json_t *o, const char *key, struct qi_hash *out)
 {
 	const char *text = json_string_value(json_object_get(o, key));
@@ -155,6 +163,7 @@ static bool take_drive(json_t *o, struct qi_point_drive *d)
 	       take_uint(o, "stored-bytes", &d->stored) &&
 	       take_uint(o, "zero-bytes", &d->zero) &&
 	       take_hash(o, "root-hash", &d->root) &&
+	       take_bool(o, "compressed", &d->compressed) &&
 	       take_uuid(o, "drive-id", &d->drive) &&
 	       take_uuid(o, "checkpoint-from", &d->from) &&
 	       take_uuid(o, "checkpoint-to", &d->to);
@@ -247,7 +256,7 @@ static json_t *drive_json(const struct qi_point_drive *d)
 		reason = json_string("not exact");
 	return json_pack(
 		"{s:s, s:s, s:o, s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:o, "
-		"s:I, s:I, s:I}",
+		"s:I, s:I, s:I, s:b}",
 		"name", d->name, "type", type_names[d->type], "parent",
 		text_json(d->parent), "file", d->file, "format", "qcow2",
 		"hash-file", d->hashes, "root-hash", root, "virtual-size",
@@ -255,7 +264,8 @@ static json_t *drive_json(const struct qi_point_drive *d)
 		text_json(d->bitmap), "checkpoint-from", uuid_json(&d->from),
 		"checkpoint-to", uuid_json(&d->to), "reason", reason,
 		"dirty-bytes", (json_int_t)d->dirty, "stored-bytes",
-		(json_int_t)d->stored, "zero-bytes", (json_int_t)d->zero);
+		(json_int_t)d->stored, "zero-bytes", (json_int_t)d->zero,
+		"compressed", d->compressed);
 }
 
 static json_t *point_json(const struct qi_point *p)

@@ -44,7 +44,8 @@ struct qi_point_drive {
 	uint64_t dirty;	 /* bytes of the dirty set */
 	uint64_t stored; /* bytes stored as data */
 	uint64_t zero;	 /* bytes stored as zero */
-	char *bitmap;	 /* or NULL */
+	bool compressed;
+	char *bitmap; /* or NULL */
 	struct qi_uuid drive, from, to;
 	struct qi_hash root; /* of all of its content; see hashtree.h */
 	/* "", or why the dirty set was not exact, or was not used */
