@@ -14,6 +14,7 @@
 #include "cmd/common/point.h"
 #include "cmd/common/print.h"
 #include "cmd/common/progress.h"
+#include "cmd/common/prune.h"
 
 static struct {
 	bool full, incremental, resync, any, compress, read_data;
@@ -429,6 +430,8 @@ const struct qi_command qi_command_backup = {
 		"qimg backup --incremental --drive vm.qcow2 --bitmap daily "
 		"--to /backup/vm"),
 	.subcommands =
-		(const struct qi_command *const[]){ &list, &verify, NULL },
+		(const struct qi_command *const[]){
+			&list, &verify, &qi_backup_prune, &qi_backup_merge,
+			&qi_backup_pin, &qi_backup_unpin, NULL },
 	.run = run,
 };

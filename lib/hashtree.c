@@ -150,6 +150,11 @@ void qi_hash_tree_free(struct qi_hash_tree *t)
 	}
 }
 
+struct qi_hash_tree *qi_hash_tree_below(const struct qi_hash_tree *t)
+{
+	return t->below;
+}
+
 uint64_t qi_hash_tree_size(const struct qi_hash_tree *t)
 {
 	return t->size;

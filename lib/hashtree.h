@@ -31,6 +31,8 @@ struct qi_hash_tree;
 int qi_hash_tree_open(struct qi_hash_tree **out, const char *path,
 		      struct qi_hash_tree *below, struct qi_error *e);
 void qi_hash_tree_free(struct qi_hash_tree *t);
+/* The tree that it was opened on. */
+struct qi_hash_tree *qi_hash_tree_below(const struct qi_hash_tree *t);
 uint64_t qi_hash_tree_size(const struct qi_hash_tree *t);
 struct qi_hash qi_hash_tree_root(const struct qi_hash_tree *t);
 /* The hash of the chunk at off; null when it is zero or past the end. */

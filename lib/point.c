@@ -295,3 +295,24 @@ int qi_repo_finish(struct qi_repo *r, struct qi_error *e)
 		closedir(dir);
 	return ret;
 }
+
+/* --------------------------------------------------------------- pinning */
+
+int qi_repo_pin(struct qi_repo *r, const struct qi_point *p, bool pin,
+		struct qi_error *e)
+{
+	QI_AUTOFREE char *path = qi_repo_file(r, p->id, "pinned");
+	QI_AUTOFREE char *folder = qi_path_join(r->points_path, p->id);
+	int ret = r->lock ? 0 : qi_repo_lock(r, e);
+
+	if (!ret && (!path || !folder))
+		ret = qi_no_memory(e);
+	if (!ret && pin)
+		ret = qi_write_text(path, "", e);
+	else if (!ret)
+		ret = qi_unlink(path, e);
+	/* It may have been so. */
+	if (ret == -EEXIST || ret == -ENOENT)
+		ret = 0;
+	return ret ? ret : qi_sync_folder(folder, e);
+}

@@ -58,6 +58,7 @@ struct qi_point {
 	char *problem; /* NULL, or why its manifest cannot be used */
 	char *parent;  /* of its first drive; NULL for a full one */
 	enum qi_backup_type type;
+	bool pinned;	    /* prune leaves it alone */
 	int64_t time;	    /* seconds since the epoch, UTC */
 	uint64_t file_size; /* bytes of its image files */
 	double seconds;	    /* it took */
@@ -86,6 +87,33 @@ const struct qi_point *qi_repo_find(const struct qi_repo *r, const char *which,
 int qi_repo_backup(struct qi_repo *r, const struct qi_backup *b,
 		   struct qi_plan *plan, bool dry_run,
 		   const struct qi_point **out, struct qi_error *e);
+
+/* How many of the last points of each kind are kept. */
+struct qi_keep {
+	unsigned last; /* whatever their time */
+	unsigned hourly, daily, weekly, monthly, yearly; /* in UTC */
+};
+struct qi_prune {
+	struct qi_keep keep;
+	/* Or, not NULL: all from first on go, up to but without last. */
+	const struct qi_point *first, *last;
+	unsigned threads;
+	struct qi_progress progress;
+};
+struct qi_pruned {
+	size_t removed, merged; /* points */
+	uint64_t freed;		/* bytes of image files that were removed */
+};
+/*
+ * Remove points; those that rest on them get what they need of them. The last
+ * point of each drive, and what is pinned, stays. Points are read anew.
+ */
+int qi_repo_prune(struct qi_repo *r, const struct qi_prune *how,
+		  struct qi_plan *plan, bool dry_run, struct qi_pruned *out,
+		  struct qi_error *e);
+/* Points that are pinned stay. They may be read anew by this. */
+int qi_repo_pin(struct qi_repo *r, const struct qi_point *p, bool pin,
+		struct qi_error *e);
 
 struct qi_verify {
 	bool read_data;	       /* compare all stored data with the hashes */

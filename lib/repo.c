@@ -102,13 +102,15 @@ static int load_point(struct qi_repo *r, const char *id, struct qi_error *e)
 {
 	struct qi_point *p = realloc(r->points, (r->count + 1) * sizeof(*p));
 	QI_AUTOFREE char *path = qi_repo_file(r, id, "manifest.json");
+	QI_AUTOFREE char *pin = qi_repo_file(r, id, "pinned");
 	struct qi_error why;
+	struct stat st;
 
-	if (!p || !path)
+	if (!p || !path || !pin)
 		return qi_no_memory(e);
 	r->points = p;
 	p += r->count++;
-	*p = (struct qi_point){ .id = strdup(id) };
+	*p = (struct qi_point){ .id = strdup(id), .pinned = !stat(pin, &st) };
 	if (!p->id)
 		return qi_no_memory(e);
 	/* One bad manifest must not hide the others. */

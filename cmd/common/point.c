@@ -43,13 +43,13 @@ json_t *qi_point_json(const struct qi_point *p)
 
 	for (size_t i = 0; i < p->drive_count; i++)
 		json_array_append_new(drives, drive_json(&p->drives[i]));
-	return json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:f, s:o}", "id",
+	return json_pack("{s:o, s:o, s:s, s:o, s:o, s:b, s:o, s:f, s:o}", "id",
 			 qi_json_text(p->id), "time", qi_json_time(p->time),
 			 "type", qi_backup_type_name(p->type), "parent",
 			 qi_json_text(p->parent), "problem",
-			 qi_json_text(p->problem), "file-size",
-			 qi_json_uint(p->file_size), "seconds", p->seconds,
-			 "drives", drives);
+			 qi_json_text(p->problem), "pinned", p->pinned,
+			 "file-size", qi_json_uint(p->file_size), "seconds",
+			 p->seconds, "drives", drives);
 }
 
 void qi_point_table_head(struct qi_table *t)
