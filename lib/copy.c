@@ -64,8 +64,7 @@ struct engine {
 
 	pthread_mutex_t turn_lock;
 	pthread_cond_t turn_changed;
-	uint64_t turn;
-	uint64_t done; /* bytes */
+	uint64_t turn, done; /* the job whose turn it is; bytes */
 	int failed;
 	struct qi_error error;
 };

@@ -9,7 +9,7 @@
  */
 #include <errno.h>
 
-#include "lib/hashtree-disk.h"
+#include "lib/hashnode.h"
 
 #define BUFFER 65536u
 

@@ -2,7 +2,7 @@
 /* hashtree.c - reading trees of content hashes */
 #include <errno.h>
 
-#include "lib/hashtree-disk.h"
+#include "lib/hashnode.h"
 #include "lib/ranges.h"
 
 unsigned qi_hash_tree_depth(uint64_t chunks)

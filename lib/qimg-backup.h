@@ -9,6 +9,7 @@
 
 #include "qimg.h"
 
+struct qi_expected; /* see qi_repo_expected() */
 struct qi_hash {
 	uint8_t b[16]; /* XXH3-128, canonical form */
 };

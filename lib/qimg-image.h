@@ -41,7 +41,6 @@ int qi_create_image(const char *path, const struct qi_create *c,
 int qi_create_size(const char *path, const struct qi_create *c, uint64_t *size,
 		   struct qi_error *e);
 
-struct qi_expected; /* qi_repo_expected() */
 struct qi_convert {
 	struct qi_create target; /* size is that of the source */
 	bool compress;

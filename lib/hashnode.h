@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * hashtree-disk.h - files of trees of hashes, for what reads and writes them
+ * hashnode.h - files of trees of hashes, for what reads and writes them
  *
  * A head, nodes in any order, an index of them in the order of their keys. A
  * node of level 0 has the hashes of chunks; it is number N of its level when
  * its first one is that of chunk N * 64. All integers are big endian.
  */
-#ifndef QI_HASHTREE_DISK_H
-#define QI_HASHTREE_DISK_H
+#ifndef QI_HASHNODE_H
+#define QI_HASHNODE_H
 
 #include "lib/hashtree.h"
 
