@@ -14,9 +14,10 @@
 #include "cmd/common/point.h"
 #include "cmd/common/print.h"
 #include "cmd/common/progress.h"
+#include "cmd/common/prune.h"
 
 static struct {
-	bool full, incremental, compress, read_data;
+	bool full, incremental, resync, any, compress, read_data;
 	struct qi_list drives;
 	const char *bitmap, *to;
 	unsigned threads;
@@ -28,6 +29,10 @@ static const struct qi_option options[] = {
 	QI_OPT_FLAG("full", 0, &opt.full, "copy everything"),
 	QI_OPT_FLAG("incremental", 0, &opt.incremental,
 		    "copy what changed since the last point"),
+	QI_OPT_FLAG("resync", 0, &opt.resync,
+		    "copy what differs from the last point; reads all"),
+	QI_OPT_FLAG("auto", 0, &opt.any,
+		    "incremental if that is sound, else resync, else full"),
 	QI_OPT_LIST("drive", 0, "PATH", &opt.drives, QI_COMPLETE_FILE,
 		    "a drive; several make one point"),
 	QI_OPT_TEXT("bitmap", 0, "NAME", &opt.bitmap, QI_COMPLETE_BITMAP,
@@ -64,8 +69,9 @@ static const struct qi_option verify_options[] = {
 
 static int check_usage(void)
 {
-	if (opt.full == opt.incremental)
-		return qi_usage("backup: give one of --full and --incremental");
+	if (opt.full + opt.incremental + opt.resync + opt.any != 1)
+		return qi_usage("backup: give one of --full, --incremental, "
+				"--resync and --auto");
 	if (!opt.drives.count)
 		return qi_usage("backup: --drive is missing");
 	if (!opt.to)
@@ -76,6 +82,14 @@ static int check_usage(void)
 		return qi_usage("backup: --force-share cannot be used with "
 				"--bitmap, which has to be cleared");
 	return 0;
+}
+
+static enum qi_backup_type wanted_type(void)
+{
+	return opt.full	       ? QI_BACKUP_FULL :
+	       opt.incremental ? QI_BACKUP_INCREMENTAL :
+	       opt.resync      ? QI_BACKUP_RESYNC :
+				 QI_BACKUP_AUTO;
 }
 
 static int open_drives(struct qi_graph *g, struct qi_drive **drive,
@@ -98,12 +112,12 @@ static int open_drives(struct qi_graph *g, struct qi_drive **drive,
 	return qi_graph_lock(g, opt.wait, e);
 }
 
-static void print_backup(const struct qi_point *p, const struct qi_plan *plan)
+/* The exit code. */
+static int print_backup(const struct qi_point *p, const struct qi_plan *plan)
 {
+	bool warned = !opt.dry_run && qi_point_warn(p, opt.any);
 	struct qi_json j;
 
-	if (!opt.dry_run)
-		qi_point_warn(p);
 	if (opt.output == QI_OUTPUT_JSON) {
 		qi_json_begin(&j);
 		qi_json_member(&j, "dry-run", json_boolean(opt.dry_run));
@@ -116,6 +130,7 @@ static void print_backup(const struct qi_point *p, const struct qi_plan *plan)
 	} else if (!opt.quiet) {
 		qi_point_summary(p);
 	}
+	return warned ? QI_EXIT_WARNING : QI_EXIT_OK;
 }
 
 static void add_step(struct qi_plan *plan, char *step)
@@ -158,12 +173,13 @@ static int plan_first(struct qi_drive **drive, struct qi_plan *plan,
 	return 0;
 }
 
+/* A code of exit, or a failure. */
 static int back_up(struct qi_drive **drive, struct qi_error *e)
 {
 	QI_AUTO_REPO struct qi_repo *r = NULL;
 	QI_AUTO_PLAN struct qi_plan plan = { 0 };
 	struct qi_backup b = {
-		.type = opt.full ? QI_BACKUP_FULL : QI_BACKUP_INCREMENTAL,
+		.type = wanted_type(),
 		.drives = drive,
 		.drive_count = opt.drives.count,
 		.bitmap = opt.bitmap,
@@ -171,24 +187,21 @@ static int back_up(struct qi_drive **drive, struct qi_error *e)
 		.threads = opt.threads,
 	};
 	const struct qi_point *point = NULL;
+	bool may_be_first = opt.full || opt.any;
 	int ret;
 
-	if (opt.dry_run && opt.full && access(opt.to, F_OK)) {
+	if (opt.dry_run && may_be_first && access(opt.to, F_OK)) {
 		ret = plan_first(drive, &plan, e);
-		if (ret >= 0)
-			print_backup(NULL, &plan);
-		return ret;
+		return ret < 0 ? ret : print_backup(NULL, &plan);
 	}
 	/* An increment has nothing to build on in a new repository. */
-	ret = qi_repo_open(opt.to, opt.full && !opt.dry_run, &r, e);
+	ret = qi_repo_open(opt.to, may_be_first && !opt.dry_run, &r, e);
 	if (ret < 0)
 		return ret;
 	b.progress = qi_progress_start(opt.quiet ? 0 : opt.progress, "backup");
 	ret = qi_repo_backup(r, &b, &plan, opt.dry_run, &point, e);
 	qi_progress_end(ret);
-	if (ret >= 0)
-		print_backup(point, &plan);
-	return ret;
+	return ret < 0 ? ret : print_backup(point, &plan);
 }
 
 static int run(int argc, char **argv)
@@ -210,7 +223,7 @@ static int run(int argc, char **argv)
 	for (size_t i = 0; i < opt.drives.count; i++)
 		qi_auto_drive(&drive[i]);
 	free(drive);
-	return ret < 0 ? qi_report(ret, &e) : QI_EXIT_OK;
+	return ret < 0 ? qi_report(ret, &e) : ret;
 }
 
 /* ---------------------------------------------------------------- list */
@@ -407,6 +420,8 @@ const struct qi_command qi_command_backup = {
 		"--full --drive PATH... [--bitmap NAME] --to REPO [OPTION]...",
 		"--incremental --drive PATH... --bitmap NAME --to REPO "
 		"[OPTION]...",
+		"{--resync|--auto} --drive PATH... [--bitmap NAME] --to REPO "
+		"[OPTION]...",
 		"SUBCOMMAND [OPTION]... REPO"),
 	.options = options,
 	.examples = QI_LINES(
@@ -415,6 +430,8 @@ const struct qi_command qi_command_backup = {
 		"qimg backup --incremental --drive vm.qcow2 --bitmap daily "
 		"--to /backup/vm"),
 	.subcommands =
-		(const struct qi_command *const[]){ &list, &verify, NULL },
+		(const struct qi_command *const[]){
+			&list, &verify, &qi_backup_prune, &qi_backup_merge,
+			&qi_backup_pin, &qi_backup_unpin, NULL },
 	.run = run,
 };

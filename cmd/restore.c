@@ -83,12 +83,14 @@ static int choose_drive(const struct qi_point *p, const char **drive)
 }
 
 static int convert(struct qi_node *source, const char *target,
-		   struct qi_copy_stats *stats, struct qi_error *e)
+		   struct qi_expected *expected, struct qi_copy_stats *stats,
+		   struct qi_error *e)
 {
 	struct qi_convert c = {
 		.target = { .format = opt.format, .replace = opt.force },
 		.compress = opt.compress,
 		.threads = opt.threads,
+		.expected = expected,
 	};
 
 	return qi_copy_image(source, target, "restore", &c, &opt.options,
@@ -130,13 +132,17 @@ static int restore(struct qi_repo *r, const struct qi_point *p,
 	QI_AUTO_GRAPH struct qi_graph *g = qi_new_graph();
 	struct qi_copy_stats stats = { 0 };
 	struct qi_error e = { "" };
+	struct qi_expected *expected = NULL;
 	struct qi_node *source;
 	int ret = qi_repo_open_image(r, p, drive, g, &source, &e);
 
 	if (ret >= 0)
 		ret = qi_graph_lock(g, opt.wait, &e);
 	if (ret >= 0)
-		ret = convert(source, target, &stats, &e);
+		ret = qi_repo_expected(r, p, drive, &expected, &e);
+	if (ret >= 0)
+		ret = convert(source, target, expected, &stats, &e);
+	qi_expected_free(expected);
 	if (ret < 0)
 		return qi_report(ret, &e);
 	if (opt.output == QI_OUTPUT_JSON)

@@ -4,7 +4,6 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include "lib/copy.h"
 #include "lib/ranges.h"
@@ -65,8 +64,7 @@ struct engine {
 
 	pthread_mutex_t turn_lock;
 	pthread_cond_t turn_changed;
-	uint64_t turn;
-	uint64_t done; /* bytes */
+	uint64_t turn, done; /* the job whose turn it is; bytes */
 	int failed;
 	struct qi_error error;
 };
@@ -249,6 +247,25 @@ static void hash_chunks(struct worker *k)
 
 /* -------------------------------------------------------- part in turn */
 
+static int nowhere_place(struct qi_writer *w, uint64_t off, uint64_t len,
+			 uint64_t *host_off, uint64_t *host_len,
+			 struct qi_error *e)
+{
+	*host_off = off;
+	*host_len = len;
+	return 0;
+}
+
+static int nowhere_zero(struct qi_writer *w, uint64_t off, uint64_t len,
+			struct qi_error *e)
+{
+	return 0;
+}
+
+/* Where the data of a copy without a writer goes. */
+static const struct qi_writer_ops nowhere = { .place = nowhere_place,
+					      .zero = nowhere_zero };
+
 static void note(struct worker *k, uint64_t host_off, const uint8_t *data,
 		 size_t len)
 {
@@ -259,6 +276,8 @@ static int write_placed(struct worker *k, struct qi_error *e)
 {
 	int ret = 0;
 
+	if (k->engine->w->ops == &nowhere)
+		k->placed_count = 0;
 	for (unsigned i = 0; i < k->placed_count && !ret; i++)
 		ret = qi_file_write(k->engine->w->file, k->placed[i].host_off,
 				    k->placed[i].len, k->placed[i].data, e);
@@ -544,14 +563,15 @@ int qi_copy_run(const struct qi_copy *copy, struct qi_copy_stats *stats,
 		struct qi_error *e)
 {
 	unsigned count = thread_count(copy);
+	struct qi_writer none = { .ops = &nowhere, .unit = QI_HASH_UNIT };
+	struct qi_writer *w = copy->writer ? copy->writer : &none;
 	struct engine g = {
 		.copy = copy,
 		.stats = stats,
-		.w = copy->writer,
+		.w = w,
 		.size = copy->src->facts.size,
-		.window = (uint32_t)qi_min(
-			qi_max(WINDOW_BYTES, copy->writer->unit),
-			(uint64_t)MAX_UNITS * copy->writer->unit),
+		.window = (uint32_t)qi_min(qi_max(WINDOW_BYTES, w->unit),
+					   (uint64_t)MAX_UNITS * w->unit),
 		.plan_lock = PTHREAD_MUTEX_INITIALIZER,
 		.turn_lock = PTHREAD_MUTEX_INITIALIZER,
 		.turn_changed = PTHREAD_COND_INITIALIZER,
@@ -577,20 +597,4 @@ int qi_copy_run(const struct qi_copy *copy, struct qi_copy_stats *stats,
 	free(workers);
 	qi_scan_free(g.scan);
 	return ret;
-}
-
-struct qi_hash qi_hash_of(const void *data, size_t len)
-{
-	XXH128_canonical_t canonical;
-	struct qi_hash h;
-
-	XXH128_canonicalFromHash(&canonical, XXH3_128bits(data, len));
-	memcpy(h.b, canonical.digest, sizeof(h.b));
-	return h;
-}
-
-void qi_hash_format(const struct qi_hash *h, char text[33])
-{
-	for (int i = 0; i < 16; i++)
-		snprintf(text + (size_t)i * 2, 3, "%02x", h->b[i]);
 }

@@ -11,18 +11,12 @@
 #define QI_COPY_H
 
 #include "lib/format.h"
-
-/* Content hashes are per chunk of this grid, whatever the cluster size. */
-#define QI_HASH_UNIT 65536u
-
-struct qi_hash {
-	uint8_t b[16]; /* XXH3-128, canonical form */
-};
+#include "lib/hash.h"
 
 struct qi_copy {
 	struct qi_node *src;
 	struct qi_ranges *ranges; /* what to copy, NULL: all. Not freed. */
-	struct qi_writer *writer;
+	struct qi_writer *writer; /* NULL: it is hashed alone */
 	bool compress;
 	unsigned threads; /* 0: one a processor */
 	struct qi_progress progress;
@@ -39,10 +33,11 @@ struct qi_copy {
 int qi_copy_run(const struct qi_copy *copy, struct qi_copy_stats *stats,
 		struct qi_error *e);
 
+/* Fails with EUCLEAN for what is not as expected. For qi_copy.hashed. */
+int qi_expected_check(void *arg, uint64_t off, uint64_t count,
+		      const struct qi_hash *hashes, struct qi_error *e);
+
 /* Make the virtual disk of a node larger; see struct qi_resize. */
 int qi_node_grow(struct qi_node *n, uint64_t size, struct qi_error *e);
-
-struct qi_hash qi_hash_of(const void *data, size_t len);
-void qi_hash_format(const struct qi_hash *h, char text[33]);
 
 #endif

@@ -363,6 +363,10 @@ int qi_convert_image(struct qi_node *src, const char *path,
 		return qi_fail(e, ENOTSUP, "format '%s' has no compression",
 			       c->target.format);
 	copy.writer = img.writer;
+	if (c->expected) {
+		copy.hashed = qi_expected_check;
+		copy.arg = c->expected;
+	}
 	ret = qi_copy_run(&copy, stats, e);
 	return ret ? ret : qi_image_publish(&img, e);
 }

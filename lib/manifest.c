@@ -4,11 +4,12 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "lib/hash.h"
 #include "lib/record.h"
 #include "lib/repo.h"
 #include "lib/temp.h"
 
-#define MANIFEST_VERSION 1
+#define MANIFEST_VERSION 2
 #define MANIFEST_MAX (16u << 20)
 
 static void drive_clear(struct qi_point_drive *d)
@@ -30,6 +31,33 @@ void qi_point_clear(struct qi_point *p)
 	free(p->problem);
 	free(p->parent);
 	*p = (struct qi_point){ 0 };
+}
+
+/* ----------------------------------------------------------------- types */
+
+static const char *const type_names[] = {
+	[QI_BACKUP_FULL] = "full",
+	[QI_BACKUP_INCREMENTAL] = "incremental",
+	[QI_BACKUP_RESYNC] = "resync",
+	[QI_BACKUP_AUTO] = "auto",
+};
+
+const char *qi_backup_type_name(enum qi_backup_type type)
+{
+	return type_names[type];
+}
+
+static bool take_type(json_t *o, enum qi_backup_type *out)
+{
+	const char *text = json_string_value(json_object_get(o, "type"));
+
+	for (unsigned i = 0; text && i < QI_BACKUP_AUTO; i++) {
+		if (strcmp(text, type_names[i]))
+			continue;
+		*out = (enum qi_backup_type)i;
+		return true;
+	}
+	return false;
 }
 
 /* ----------------------------------------------------------------- times */
@@ -96,6 +124,21 @@ static bool take_uuid(json_t *o, const char *key, struct qi_uuid *out)
 	return json_is_string(v) && qi_uuid_parse(out, json_string_value(v));
 }
 
+static bool take_bool(json_t *o, const char *key, bool *out)
+{
+	json_t *v = json_object_get(o, key);
+
+	*out = json_is_true(v);
+	return json_is_boolean(v);
+}
+
+static bool take_hash(json_t *o, const char *key, struct qi_hash *out)
+{
+	const char *text = json_string_value(json_object_get(o, key));
+
+	return text && qi_hash_parse(out, text);
+}
+
 /* A file name inside the point's folder, and nothing else. */
 static bool is_plain_name(const char *name)
 {
@@ -105,6 +148,9 @@ static bool is_plain_name(const char *name)
 static bool take_drive(json_t *o, struct qi_point_drive *d)
 {
 	return take_text(o, "name", false, &d->name) &&
+	       take_type(o, &d->type) &&
+	       (d->type == QI_BACKUP_FULL) ==
+		       json_is_null(json_object_get(o, "parent")) &&
 	       take_text(o, "parent", true, &d->parent) &&
 	       take_text(o, "file", false, &d->file) &&
 	       take_text(o, "hash-file", false, &d->hashes) &&
@@ -116,6 +162,8 @@ static bool take_drive(json_t *o, struct qi_point_drive *d)
 	       take_uint(o, "dirty-bytes", &d->dirty) &&
 	       take_uint(o, "stored-bytes", &d->stored) &&
 	       take_uint(o, "zero-bytes", &d->zero) &&
+	       take_hash(o, "root-hash", &d->root) &&
+	       take_bool(o, "compressed", &d->compressed) &&
 	       take_uuid(o, "drive-id", &d->drive) &&
 	       take_uuid(o, "checkpoint-from", &d->from) &&
 	       take_uuid(o, "checkpoint-to", &d->to);
@@ -123,7 +171,6 @@ static bool take_drive(json_t *o, struct qi_point_drive *d)
 
 static bool take_point(json_t *root, struct qi_point *p)
 {
-	QI_AUTOFREE char *type = NULL;
 	QI_AUTOFREE char *time_text = NULL;
 	QI_AUTOFREE char *id = NULL;
 	json_t *drives = json_object_get(root, "drives");
@@ -133,12 +180,11 @@ static bool take_point(json_t *root, struct qi_point *p)
 	if (!take_uint(root, "qimg-backup", &version) ||
 	    version != MANIFEST_VERSION || !take_text(root, "id", false, &id) ||
 	    strcmp(id, p->id) || !take_text(root, "parent", true, &p->parent) ||
-	    !take_text(root, "type", false, &type) ||
+	    !take_type(root, &p->type) ||
 	    !take_text(root, "time", false, &time_text) ||
 	    !qi_time_parse(time_text, &p->time) ||
 	    !take_uint(root, "file-bytes", &p->file_size) || !count)
 		return false;
-	p->type = strcmp(type, "full") ? QI_BACKUP_INCREMENTAL : QI_BACKUP_FULL;
 	p->seconds = json_number_value(json_object_get(root, "seconds"));
 	p->drives = calloc(count, sizeof(*p->drives));
 	if (!p->drives)
@@ -203,20 +249,23 @@ static json_t *drive_json(const struct qi_point_drive *d)
 {
 	/* A path in it can be any bytes. */
 	json_t *reason = json_string(d->reason);
+	char root[QI_HASH_TEXT];
 
+	qi_hash_format(&d->root, root);
 	if (!reason)
 		reason = json_string("not exact");
 	return json_pack(
-		"{s:s, s:o, s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:I, "
-		"s:I, s:I}",
-		"name", d->name, "parent", text_json(d->parent), "file",
-		d->file, "format", "qcow2", "hash-file", d->hashes,
-		"virtual-size", (json_int_t)d->size, "drive-id",
-		uuid_json(&d->drive), "bitmap", text_json(d->bitmap),
-		"checkpoint-from", uuid_json(&d->from), "checkpoint-to",
-		uuid_json(&d->to), "reason", reason, "dirty-bytes",
-		(json_int_t)d->dirty, "stored-bytes", (json_int_t)d->stored,
-		"zero-bytes", (json_int_t)d->zero);
+		"{s:s, s:s, s:o, s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:o, "
+		"s:I, s:I, s:I, s:b}",
+		"name", d->name, "type", type_names[d->type], "parent",
+		text_json(d->parent), "file", d->file, "format", "qcow2",
+		"hash-file", d->hashes, "root-hash", root, "virtual-size",
+		(json_int_t)d->size, "drive-id", uuid_json(&d->drive), "bitmap",
+		text_json(d->bitmap), "checkpoint-from", uuid_json(&d->from),
+		"checkpoint-to", uuid_json(&d->to), "reason", reason,
+		"dirty-bytes", (json_int_t)d->dirty, "stored-bytes",
+		(json_int_t)d->stored, "zero-bytes", (json_int_t)d->zero,
+		"compressed", d->compressed);
 }
 
 static json_t *point_json(const struct qi_point *p)
@@ -233,8 +282,7 @@ static json_t *point_json(const struct qi_point *p)
 	return json_pack("{s:i, s:s, s:s, s:o, s:s, s:s, s:f, s:I, s:o}",
 			 "qimg-backup", MANIFEST_VERSION, "tool",
 			 "qimg " QI_VERSION, "id", p->id, "parent",
-			 text_json(p->parent), "type",
-			 p->type == QI_BACKUP_FULL ? "full" : "incremental",
+			 text_json(p->parent), "type", type_names[p->type],
 			 "time", when, "seconds", p->seconds, "file-bytes",
 			 (json_int_t)p->file_size, "drives", drives);
 }

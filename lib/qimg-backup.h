@@ -9,7 +9,20 @@
 
 #include "qimg.h"
 
-enum qi_backup_type { QI_BACKUP_FULL, QI_BACKUP_INCREMENTAL };
+struct qi_expected; /* see qi_repo_expected() */
+struct qi_hash {
+	uint8_t b[16]; /* XXH3-128, canonical form */
+};
+
+enum qi_backup_type {
+	QI_BACKUP_FULL,	       /* all of the disk, on nothing */
+	QI_BACKUP_INCREMENTAL, /* what is dirty, on the point before */
+	QI_BACKUP_RESYNC,      /* what differs from the point before */
+	QI_BACKUP_AUTO /* the last that is sound of: full, resync, incremental
+			*/
+};
+/* "full" and so on; what a point is never "auto". */
+const char *qi_backup_type_name(enum qi_backup_type type);
 
 struct qi_backup {
 	enum qi_backup_type type;
@@ -24,6 +37,7 @@ struct qi_backup {
 /* One drive in one point. Strings belong to the point. */
 struct qi_point_drive {
 	char *name;
+	enum qi_backup_type type;
 	char *parent; /* id of the point it is an increment of, or NULL */
 	char *file;   /* path inside the point's folder */
 	char *hashes; /* the same for its list of hashes */
@@ -31,9 +45,12 @@ struct qi_point_drive {
 	uint64_t dirty;	 /* bytes of the dirty set */
 	uint64_t stored; /* bytes stored as data */
 	uint64_t zero;	 /* bytes stored as zero */
-	char *bitmap;	 /* or NULL */
+	bool compressed;
+	char *bitmap; /* or NULL */
 	struct qi_uuid drive, from, to;
-	char *reason; /* "" when the dirty set was exact */
+	struct qi_hash root; /* of all of its content; see hashtree.h */
+	/* "", or why the dirty set was not exact, or was not used */
+	char *reason;
 };
 
 /* A restore point. Belongs to its repository. */
@@ -42,6 +59,7 @@ struct qi_point {
 	char *problem; /* NULL, or why its manifest cannot be used */
 	char *parent;  /* of its first drive; NULL for a full one */
 	enum qi_backup_type type;
+	bool pinned;	    /* prune leaves it alone */
 	int64_t time;	    /* seconds since the epoch, UTC */
 	uint64_t file_size; /* bytes of its image files */
 	double seconds;	    /* it took */
@@ -71,6 +89,33 @@ int qi_repo_backup(struct qi_repo *r, const struct qi_backup *b,
 		   struct qi_plan *plan, bool dry_run,
 		   const struct qi_point **out, struct qi_error *e);
 
+/* How many of the last points of each kind are kept. */
+struct qi_keep {
+	unsigned last; /* whatever their time */
+	unsigned hourly, daily, weekly, monthly, yearly; /* in UTC */
+};
+struct qi_prune {
+	struct qi_keep keep;
+	/* Or, not NULL: all from first on go, up to but without last. */
+	const struct qi_point *first, *last;
+	unsigned threads;
+	struct qi_progress progress;
+};
+struct qi_pruned {
+	size_t removed, merged; /* points */
+	uint64_t freed;		/* bytes of image files that were removed */
+};
+/*
+ * Remove points; those that rest on them get what they need of them. The last
+ * point of each drive, and what is pinned, stays. Points are read anew.
+ */
+int qi_repo_prune(struct qi_repo *r, const struct qi_prune *how,
+		  struct qi_plan *plan, bool dry_run, struct qi_pruned *out,
+		  struct qi_error *e);
+/* Points that are pinned stay. They may be read anew by this. */
+int qi_repo_pin(struct qi_repo *r, const struct qi_point *p, bool pin,
+		struct qi_error *e);
+
 struct qi_verify {
 	bool read_data;	       /* compare all stored data with the hashes */
 	uint64_t files, bytes; /* looked at */
@@ -82,6 +127,15 @@ struct qi_verify {
 /* Verify one point and what it rests on. Problems are counts. */
 int qi_repo_verify(struct qi_repo *r, const struct qi_point *p,
 		   struct qi_verify *v, struct qi_error *e);
+
+/*
+ * What a drive of a point reads as, by its hashes, to be compared while it is
+ * read. The repository must stay open as long.
+ */
+int qi_repo_expected(const struct qi_repo *r, const struct qi_point *p,
+		     const char *drive, struct qi_expected **out,
+		     struct qi_error *e);
+void qi_expected_free(struct qi_expected *x);
 
 /* Open the image of one drive of a point, to be read like any node. */
 int qi_repo_open_image(struct qi_repo *r, const struct qi_point *p,

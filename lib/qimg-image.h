@@ -46,6 +46,7 @@ struct qi_convert {
 	bool compress;
 	unsigned threads; /* 0: as many as there are processors */
 	struct qi_progress progress;
+	struct qi_expected *expected; /* what it must read as; NULL: all goes */
 };
 /* Write the guest view of src into a new image at path. */
 int qi_convert_image(struct qi_node *src, const char *path,

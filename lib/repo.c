@@ -102,13 +102,15 @@ static int load_point(struct qi_repo *r, const char *id, struct qi_error *e)
 {
 	struct qi_point *p = realloc(r->points, (r->count + 1) * sizeof(*p));
 	QI_AUTOFREE char *path = qi_repo_file(r, id, "manifest.json");
+	QI_AUTOFREE char *pin = qi_repo_file(r, id, "pinned");
 	struct qi_error why;
+	struct stat st;
 
-	if (!p || !path)
+	if (!p || !path || !pin)
 		return qi_no_memory(e);
 	r->points = p;
 	p += r->count++;
-	*p = (struct qi_point){ .id = strdup(id) };
+	*p = (struct qi_point){ .id = strdup(id), .pinned = !stat(pin, &st) };
 	if (!p->id)
 		return qi_no_memory(e);
 	/* One bad manifest must not hide the others. */
@@ -338,4 +340,76 @@ int qi_repo_open_image(struct qi_repo *r, const struct qi_point *p,
 			       drive);
 	path = qi_repo_file(r, p->id, d->file);
 	return path ? qi_graph_add(g, path, &how, out, e) : qi_no_memory(e);
+}
+
+/* The point that the drive of point i rests on; SIZE_MAX: none. */
+static int find_below(const struct qi_repo *r, size_t i, const char *drive,
+		      size_t *out, struct qi_error *e)
+{
+	const struct qi_point *p = &r->points[i];
+	const struct qi_point_drive *d = p->problem ? NULL :
+						      qi_point_find(p, drive);
+
+	*out = SIZE_MAX;
+	if (p->problem)
+		return qi_fail(e, EUCLEAN, "%s", p->problem);
+	if (!d)
+		return qi_fail(e, ENOENT, "point '%s' has no drive '%s'", p->id,
+			       drive);
+	if (!d->parent)
+		return 0;
+	*out = qi_repo_index(r, d->parent);
+	/* Parents are older, so there is an end. */
+	return *out < i ? 0 :
+			  qi_fail(e, EUCLEAN,
+				  "point %s, which point %s rests on, is "
+				  "missing",
+				  d->parent, p->id);
+}
+
+static int add_tree(const struct qi_repo *r, const struct qi_point *p,
+		    const char *drive, struct qi_hash_tree **tree,
+		    struct qi_error *e)
+{
+	const struct qi_point_drive *d = qi_point_find(p, drive);
+	QI_AUTOFREE char *path = qi_repo_file(r, p->id, d->hashes);
+	struct qi_hash_tree *below = *tree;
+	struct qi_hash root;
+	int ret;
+
+	*tree = NULL;
+	if (!path) {
+		qi_hash_tree_free(below);
+		return qi_no_memory(e);
+	}
+	ret = qi_hash_tree_open(tree, path, below, e);
+	if (ret)
+		return ret;
+	root = qi_hash_tree_root(*tree);
+	if (qi_hash_tree_size(*tree) == d->size &&
+	    qi_hash_equal(&root, &d->root))
+		return 0;
+	return qi_fail(e, EUCLEAN, "'%s' is not what the manifest says", path);
+}
+
+int qi_repo_tree(const struct qi_repo *r, const struct qi_point *p,
+		 const char *drive, struct qi_hash_tree **out,
+		 struct qi_error *e)
+{
+	QI_AUTOFREE size_t *chain = calloc(r->count, sizeof(*chain));
+	size_t count = 0, i = qi_repo_index(r, p->id);
+	int ret = chain ? 0 : qi_no_memory(e);
+
+	while (!ret && i != SIZE_MAX) {
+		chain[count++] = i;
+		ret = find_below(r, i, drive, &i, e);
+	}
+	*out = NULL;
+	while (!ret && count--)
+		ret = add_tree(r, &r->points[chain[count]], drive, out, e);
+	if (!ret)
+		return 0;
+	qi_hash_tree_free(*out);
+	*out = NULL;
+	return ret;
 }

@@ -11,7 +11,7 @@
 
 #include <jansson.h>
 
-#include "lib/format.h"
+#include "lib/hashtree.h"
 
 struct qi_repo {
 	char *path;
@@ -34,6 +34,10 @@ size_t qi_repo_index(const struct qi_repo *r, const char *id);
 const struct qi_point *qi_repo_last(const struct qi_repo *r, const char *drive);
 const struct qi_point_drive *qi_point_find(const struct qi_point *p,
 					   const char *drive);
+/* The hashes of a drive in a point; checked against the manifests. */
+int qi_repo_tree(const struct qi_repo *r, const struct qi_point *p,
+		 const char *drive, struct qi_hash_tree **out,
+		 struct qi_error *e);
 /* points/ID/FILE; malloc'd. */
 char *qi_repo_file(const struct qi_repo *r, const char *id, const char *file);
 

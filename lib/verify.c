@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 #include "lib/graph.h"
-#include "lib/hashlist.h"
+#include "lib/ranges.h"
 #include "lib/repo.h"
 
 struct work {
@@ -99,13 +99,12 @@ static void check_parent(struct work *w, const struct qi_point_drive *d,
 
 static int check_chunk(struct work *w, const struct qi_point_drive *d,
 		       struct qi_node *n, uint64_t off,
-		       const struct qi_hash *hash, bool is_zero, uint8_t *buf,
+		       const struct qi_hash *want, uint8_t *buf,
 		       struct qi_error *e)
 {
 	size_t len = (size_t)qi_min(QI_HASH_UNIT, d->size - off);
-	struct qi_hash now;
+	struct qi_hash is = { { 0 } };
 	int ret = qi_read(n, off, len, buf, e);
-	bool good;
 
 	if (ret == -EUCLEAN) {
 		finding(w, "%s", e->text);
@@ -113,13 +112,9 @@ static int check_chunk(struct work *w, const struct qi_point_drive *d,
 	}
 	if (ret)
 		return ret;
-	if (is_zero) {
-		good = qi_is_zero(buf, len);
-	} else {
-		now = qi_hash_of(buf, len);
-		good = !memcmp(&now, hash, sizeof(now));
-	}
-	if (!good)
+	if (!qi_is_zero(buf, len))
+		is = qi_hash_of(buf, len);
+	if (!qi_hash_equal(&is, want))
 		finding(w,
 			"'%s': the data at %llu, %zu bytes, is not what was "
 			"backed up",
@@ -131,27 +126,75 @@ static int check_chunk(struct work *w, const struct qi_point_drive *d,
 	return 0;
 }
 
-static int check_data(struct work *w, const struct qi_point_drive *d,
-		      struct qi_node *n, struct qi_error *e)
+/* All that the point stores is what its hashes say. */
+static int check_stored(struct work *w, const struct qi_point_drive *d,
+			struct qi_node *n, struct qi_hash_tree *t,
+			struct qi_error *e)
 {
-	QI_AUTOFREE char *path = qi_repo_file(w->r, w->p->id, d->hashes);
 	QI_AUTOFREE uint8_t *buf = malloc(QI_HASH_UNIT);
-	struct qi_hash_reader *r = NULL;
-	struct qi_hash hash = { { 0 } };
-	uint64_t off;
-	bool is_zero;
+	struct qi_ranges *stored;
+	struct qi_range r;
+	struct qi_hash want;
 	int ret;
 
-	if (!path || !buf)
+	if (!buf || qi_hash_tree_stored(&stored, t))
 		return qi_no_memory(e);
-	ret = qi_hash_reader_new(&r, path, d->size, e);
-	while (!ret &&
-	       (ret = qi_hash_reader_next(r, &off, &hash, &is_zero, e)) > 0) {
-		ret = qi_interrupted(e);
-		if (!ret)
-			ret = check_chunk(w, d, n, off, &hash, is_zero, buf, e);
+	while ((ret = qi_ranges_next(stored, &r, e)) > 0) {
+		uint64_t off = r.off;
+
+		for (ret = 0; !ret && off < r.off + r.len;
+		     off += QI_HASH_UNIT) {
+			ret = qi_interrupted(e);
+			if (!ret)
+				ret = qi_hash_tree_hash(t, off, &want, e);
+			if (!ret)
+				ret = check_chunk(w, d, n, off, &want, buf, e);
+		}
+		if (ret)
+			break;
 	}
-	qi_hash_reader_free(r);
+	qi_ranges_free(stored);
+	return ret;
+}
+
+/* The image holds nothing else, which would hide what is below it. */
+static int check_rest(struct work *w, const struct qi_point_drive *d,
+		      struct qi_node *n, struct qi_hash_tree *t,
+		      struct qi_error *e)
+{
+	struct qi_ranges *in[2] = { NULL }, *all;
+	uint64_t stored = 0, both = 0;
+	int ret = qi_hash_tree_stored(&all, t);
+
+	if (!ret)
+		ret = qi_ranges_sum(all, &stored, e);
+	qi_ranges_free(all);
+	if (!ret)
+		ret = qi_hash_tree_stored(&in[0], t);
+	if (!ret)
+		ret = qi_ranges_allocated(&in[1], n);
+	ret = qi_ranges_collect(&all, in, 2, ret);
+	if (ret)
+		return ret == -ENOMEM ? qi_no_memory(e) : ret;
+	ret = qi_ranges_sum(all, &both, e);
+	qi_ranges_free(all);
+	if (!ret && both != stored)
+		finding(w, "'%s' holds %llu bytes that were not backed up",
+			d->file, (unsigned long long)(both - stored));
+	return ret;
+}
+
+static int check_hashes(struct work *w, const struct qi_point_drive *d,
+			struct qi_node *n, struct qi_error *e)
+{
+	struct qi_hash_tree *t;
+	int ret = qi_repo_tree(w->r, w->p, d->name, &t, e);
+
+	if (!ret)
+		ret = check_rest(w, d, n, t, e);
+	if (!ret && w->v->read_data)
+		ret = check_stored(w, d, n, t, e);
+	qi_hash_tree_free(t);
 	if (ret == -EUCLEAN || ret == -ENOENT) {
 		finding(w, "%s", e->text);
 		ret = 0;
@@ -172,7 +215,7 @@ static int check_image(struct work *w, const struct qi_point_drive *d,
 			(unsigned long long)n->facts.size,
 			(unsigned long long)d->size);
 	check_parent(w, d, n);
-	return w->v->read_data ? check_data(w, d, n, e) : 0;
+	return check_hashes(w, d, n, e);
 }
 
 static int check_drive(struct work *w, const struct qi_point_drive *d,

@@ -86,6 +86,11 @@ extern const char *const qi_output_choices[];
 		.name = name_, .letter = letter_, .arg = "SIZE",       \
 		.help = help_, .type = QI_OPTION_SIZE, .value = value_ \
 	}
+#define QI_OPT_COUNT(name_, value_, help_)                \
+	{                                                 \
+		.name = name_, .arg = "N", .help = help_, \
+		.type = QI_OPTION_COUNT, .value = value_  \
+	}
 #define QI_OPT_OUTPUT(value_)                                                \
 	{                                                                    \
 		.name = "output", .arg = "human|json",                       \

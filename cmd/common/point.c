@@ -6,19 +6,20 @@
 
 #include "cmd/common/json.h"
 
-const char *qi_point_type(const struct qi_point *p)
-{
-	return p->type == QI_BACKUP_FULL ? "full" : "incremental";
-}
-
 static json_t *drive_json(const struct qi_point_drive *d)
 {
+	char root[2 * sizeof(d->root.b) + 1];
 	json_t *o = json_object();
 
+	for (size_t i = 0; i < sizeof(d->root.b); i++)
+		snprintf(root + 2 * i, 3, "%02x", d->root.b[i]);
 	json_object_set_new(o, "name", qi_json_text(d->name));
+	json_object_set_new(o, "type",
+			    qi_json_text(qi_backup_type_name(d->type)));
 	json_object_set_new(o, "parent", qi_json_text(d->parent));
 	json_object_set_new(o, "file", qi_json_text(d->file));
 	json_object_set_new(o, "hashes", qi_json_text(d->hashes));
+	json_object_set_new(o, "root-hash", qi_json_text(root));
 	json_object_set_new(o, "virtual-size", qi_json_uint(d->size));
 	json_object_set_new(o, "dirty", qi_json_uint(d->dirty));
 	json_object_set_new(o, "stored", qi_json_uint(d->stored));
@@ -28,11 +29,11 @@ static json_t *drive_json(const struct qi_point_drive *d)
 	json_object_set_new(o, "from-checkpoint", qi_json_uuid(&d->from));
 	json_object_set_new(o, "to-checkpoint", qi_json_uuid(&d->to));
 	json_object_set_new(o, "exact",
-			    json_boolean(!d->reason || !d->reason[0]));
+			    json_boolean(d->type == QI_BACKUP_RESYNC ||
+					 !d->reason[0]));
 	json_object_set_new(o, "reason",
-			    d->reason && d->reason[0] ?
-				    qi_json_text(d->reason) :
-				    json_null());
+			    d->reason[0] ? qi_json_text(d->reason) :
+					   json_null());
 	return o;
 }
 
@@ -42,13 +43,13 @@ json_t *qi_point_json(const struct qi_point *p)
 
 	for (size_t i = 0; i < p->drive_count; i++)
 		json_array_append_new(drives, drive_json(&p->drives[i]));
-	return json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:f, s:o}", "id",
+	return json_pack("{s:o, s:o, s:s, s:o, s:o, s:b, s:o, s:f, s:o}", "id",
 			 qi_json_text(p->id), "time", qi_json_time(p->time),
-			 "type", qi_point_type(p), "parent",
+			 "type", qi_backup_type_name(p->type), "parent",
 			 qi_json_text(p->parent), "problem",
-			 qi_json_text(p->problem), "file-size",
-			 qi_json_uint(p->file_size), "seconds", p->seconds,
-			 "drives", drives);
+			 qi_json_text(p->problem), "pinned", p->pinned,
+			 "file-size", qi_json_uint(p->file_size), "seconds",
+			 p->seconds, "drives", drives);
 }
 
 void qi_point_table_head(struct qi_table *t)
@@ -79,7 +80,7 @@ void qi_point_table_row(struct qi_table *t, const struct qi_point *p)
 		return;
 	}
 	qi_table_add(t, qi_human_time(human, p->time));
-	qi_table_add(t, qi_point_type(p));
+	qi_table_add(t, qi_backup_type_name(p->type));
 	qi_table_add(t, p->parent ? p->parent : "-");
 	qi_table_add(t, qi_human_size(human, size));
 	qi_table_add(t, qi_human_size(human, p->file_size));
@@ -89,32 +90,47 @@ void qi_point_summary(const struct qi_point *p)
 {
 	const bool full = p->type == QI_BACKUP_FULL;
 	char human[QI_HUMAN], copied[QI_HUMAN], took[QI_HUMAN], files[QI_HUMAN];
+	const char *what = full ? "in size" : "dirty";
 	uint64_t bytes = 0, stored = 0;
 
 	for (size_t i = 0; i < p->drive_count; i++) {
 		bytes += full ? p->drives[i].size : p->drives[i].dirty;
 		stored += p->drives[i].stored;
 	}
+	if (p->type == QI_BACKUP_RESYNC)
+		what = "differ";
 	printf("backup %s: %s, %zu drive%s, %s %s, %s copied, %s (%s of "
 	       "files)\n",
-	       p->id, qi_point_type(p), p->drive_count,
+	       p->id, qi_backup_type_name(p->type), p->drive_count,
 	       p->drive_count == 1 ? "" : "s", qi_human_size(human, bytes),
-	       full ? "in size" : "dirty", qi_human_size(copied, stored),
+	       what, qi_human_size(copied, stored),
 	       qi_human_seconds(took, p->seconds),
 	       qi_human_size(files, p->file_size));
 }
 
-void qi_point_warn(const struct qi_point *p)
+bool qi_point_warn(const struct qi_point *p, bool was_auto)
 {
-	/* A full one copies everything anyway. */
-	if (p->type == QI_BACKUP_FULL)
-		return;
+	bool warned = false;
+
 	for (size_t i = 0; i < p->drive_count; i++) {
 		const struct qi_point_drive *d = &p->drives[i];
+		bool is_increment = d->type == QI_BACKUP_INCREMENTAL;
 
-		if (d->reason && d->reason[0])
-			qi_say_warning("drive '%s': the dirty set is not exact,"
-				       " more was copied than had changed: %s",
-				       d->name, d->reason);
+		if (!d->reason[0] || !(is_increment || was_auto))
+			continue;
+		if (is_increment)
+			qi_say_warning(
+				"drive '%s': the dirty set is not exact, "
+				"more was copied than had changed: %s",
+				d->name, d->reason);
+		else
+			qi_say_warning("drive '%s': the backup is not "
+				       "incremental, all of the drive was %s: "
+				       "%s",
+				       d->name,
+				       d->parent ? "compared" : "stored",
+				       d->reason);
+		warned |= !is_increment;
 	}
+	return warned;
 }

@@ -10,7 +10,6 @@
 #include "cmd/common/print.h"
 #include "lib/qimg.h"
 
-const char *qi_point_type(const struct qi_point *p);
 json_t *qi_point_json(const struct qi_point *p);
 
 /* The table of `qimg backup list`. */
@@ -19,7 +18,10 @@ void qi_point_table_row(struct qi_table *t, const struct qi_point *p);
 
 /* The line after a backup; dry runs have none. */
 void qi_point_summary(const struct qi_point *p);
-/* A warning for each drive whose dirty set was not exact. */
-void qi_point_warn(const struct qi_point *p);
+/*
+ * A warning for each drive whose dirty set was not exact, or that --auto could
+ * not back up by increment: true if there is one of the latter.
+ */
+bool qi_point_warn(const struct qi_point *p, bool was_auto);
 
 #endif

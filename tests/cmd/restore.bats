@@ -171,3 +171,24 @@ setup() {
   [ ! -e a.qcow2 ]
   no_hidden_files
 }
+
+@test "what is damaged is not restored" {
+  local f at
+  # The content of a cluster of the point in the middle.
+  f=$(echo repo/points/000002-*/vm.qcow2)
+  at=$(qemu-img map --output=json "$f" |
+    jq 'map(select(.depth == 0 and .data))[0] | .offset')
+  printf x | dd of="$f" bs=1 seek=$((at + 1000)) conv=notrunc status=none
+  refuses 4 restore --from repo a.raw -O raw : "drive 'vm' in point 000003-" \
+    'at 1048576, 65536 bytes, is not what was backed up' \
+    "'qimg backup verify --read-data repo 000003-"
+  refuses 4 restore --from repo --at 000002 a.qcow2 : 'point 000002-'
+  qimg restore -q --from repo --at 000001 a.qcow2
+  oracle_equal a.qcow2 one.raw
+  # Hashes that are gone or changed.
+  printf x | dd of="$(echo repo/points/000001-*/vm.hashes)" bs=1 seek=90 \
+    conv=notrunc status=none
+  refuses 4 restore --from repo --at 000001 b.qcow2 : "vm.hashes' are damaged"
+  rm repo/points/000001-*/vm.hashes
+  refuses 1 restore --from repo --at 000001 b.qcow2 : vm.hashes
+}

@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: MIT */
+/* backup-plan.c - what a restore point will store of each drive, and on what */
+#include <errno.h>
+#include <stdio.h>
+
+#include "lib/backup.h"
+#include "lib/ranges.h"
+
+/* The drive's name in the repository: its file name without the extension. */
+static char *drive_name(const struct qi_drive *d)
+{
+	const char *name = qi_path_name(d->path);
+	const char *dot = strrchr(name, '.');
+
+	return dot && dot != name ? strndup(name, (size_t)(dot - name)) :
+				    strdup(name);
+}
+
+static bool is_utf8(const char *text)
+{
+	json_t *s = json_string(text);
+
+	json_decref(s);
+	return s != NULL;
+}
+
+static int name_drive(struct qi_backup_work *w, struct qi_backup_source *s,
+		      struct qi_error *e)
+{
+	struct qi_point_drive *o = s->out;
+
+	o->name = drive_name(s->drive);
+	if (!o->name)
+		return qi_no_memory(e);
+	if (!is_utf8(o->name))
+		return qi_fail(e, EINVAL,
+			       "the name of drive '%s' is not valid UTF-8, and "
+			       "cannot stand in a manifest",
+			       s->drive->path);
+	if (o->name[0] == '.')
+		return qi_fail(e, EINVAL,
+			       "drive '%s' cannot be backed up under "
+			       "a name that starts with a dot",
+			       s->drive->path);
+	for (struct qi_point_drive *p = w->point.drives; p < o; p++)
+		if (strcmp(p->name, o->name) == 0)
+			return qi_fail(e, EINVAL,
+				       "two of the drives have the "
+				       "name '%s'; give one of them a drive "
+				       "link with another name",
+				       o->name);
+	o->file = qi_format_text("%s.qcow2", o->name);
+	o->hashes = qi_format_text("%s.hashes", o->name);
+	o->reason = strdup("");
+	o->size = s->drive->head->facts.size;
+	return o->file && o->hashes && o->reason ? 0 : qi_no_memory(e);
+}
+
+/* The first thing that keeps the dirty set from being exact. */
+static int take_reason(struct qi_backup_source *s, struct qi_error *e)
+{
+	size_t count;
+	const struct qi_layer *l = qi_dirty_layers(s->dirty, &count);
+
+	for (size_t i = 0; i < count; i++) {
+		if (!l[i].reason[0])
+			continue;
+		free(s->out->reason);
+		s->out->reason = qi_format_text(
+			"%s: '%s': %s", qi_layer_status_name(l[i].status),
+			l[i].node->path, l[i].reason);
+		return s->out->reason ? 0 : qi_no_memory(e);
+	}
+	return 0;
+}
+
+/* Start the bitmap anew at the end of the point; dry_run: can it be done? */
+int qi_backup_clear_bitmap(struct qi_backup_work *w, struct qi_backup_source *s,
+			   bool dry_run, struct qi_error *e)
+{
+	const struct qi_bitmap_edit clear = {
+		.verb = QI_BITMAP_CLEAR,
+		.name = w->b->bitmap,
+		.checkpoint = &s->out->to,
+	};
+
+	return qi_drive_bitmap_edit(s->drive, &clear, NULL, dry_run, e);
+}
+
+static int look_at_bitmap(struct qi_backup_work *w, struct qi_backup_source *s,
+			  struct qi_error *e)
+{
+	struct qi_point_drive *o = s->out;
+	int ret = qi_drive_check(s->drive, e);
+
+	if (!ret)
+		ret = qi_dirty_new(s->drive, w->b->bitmap, &s->dirty, e);
+	if (ret == -ENOENT)
+		return qi_fail(e, ESTALE,
+			       "drive '%s' has no bitmap '%s'; "
+			       "'qimg bitmap add --drive %s %s' makes one",
+			       s->drive->path, w->b->bitmap,
+			       QI_WORD(s->drive->path), QI_WORD(w->b->bitmap));
+	if (!ret)
+		ret = qi_backup_clear_bitmap(w, s, true, e);
+	if (!ret)
+		ret = qi_node_check_writable(s->drive->head, e);
+	if (!ret)
+		ret = qi_dirty_bytes(s->dirty, &o->dirty, e);
+	if (ret)
+		return ret;
+	o->bitmap = strdup(w->b->bitmap);
+	o->drive = qi_drive_uuid(s->drive);
+	o->from = qi_dirty_checkpoint(s->dirty);
+	o->to = qi_uuid_random();
+	return o->bitmap ? take_reason(s, e) : qi_no_memory(e);
+}
+
+static bool is_same_source(const struct qi_point_drive *a,
+			   const struct qi_point_drive *b)
+{
+	return a->bitmap && b->bitmap && !strcmp(a->bitmap, b->bitmap) &&
+	       qi_uuid_equal(&a->drive, &b->drive);
+}
+
+/* What a point rests on has to be there, with its image and hashes. */
+static int set_parent(struct qi_backup_work *w, struct qi_backup_source *s,
+		      const char *id, struct qi_error *e)
+{
+	struct qi_point_drive *o = s->out;
+	size_t i = qi_repo_index(w->r, id);
+	struct qi_graph *g;
+	struct qi_node *n;
+	int ret;
+
+	free(o->parent);
+	o->parent = strdup(id);
+	if (!o->parent)
+		return qi_no_memory(e);
+	if (i == SIZE_MAX)
+		return qi_fail(e, ESTALE,
+			       "point %s, which it would rest on, is missing",
+			       id);
+	if (qi_graph_new(&g))
+		return qi_no_memory(e);
+	ret = qi_repo_open_image(w->r, &w->r->points[i], o->name, g, &n, e);
+	qi_graph_free(g);
+	if (!ret)
+		ret = qi_repo_tree(w->r, &w->r->points[i], o->name, &s->below,
+				   e);
+	if (!ret || ret == -ENOMEM)
+		return ret;
+	qi_context(e, ret, "point %s, which it would rest on", id);
+	return -ESTALE;
+}
+
+static int no_point(const struct qi_backup_work *w,
+		    const struct qi_backup_source *s, struct qi_error *e)
+{
+	return qi_fail(e, ESTALE,
+		       "'%s' has no backup of drive '%s' to build on",
+		       w->r->path, s->out->name);
+}
+
+/*
+ * The point that an increment builds on: the last one, when it ends where the
+ * bitmap starts. When the last one starts there too, the clear after it was
+ * lost: the increment is taken again, from the point before it.
+ */
+static int find_parent(struct qi_backup_work *w, struct qi_backup_source *s,
+		       struct qi_error *e)
+{
+	const struct qi_point_drive *o = s->out, *l;
+	const struct qi_point *last = qi_repo_last(w->r, o->name);
+
+	if (!last)
+		return no_point(w, s, e);
+	l = qi_point_find(last, o->name);
+	if (is_same_source(l, o) && qi_uuid_equal(&l->to, &o->from))
+		return set_parent(w, s, last->id, e);
+	if (is_same_source(l, o) && qi_uuid_equal(&l->from, &o->from) &&
+	    l->parent)
+		return set_parent(w, s, l->parent, e);
+	return qi_fail(e, ESTALE,
+		       "bitmap '%s' of drive '%s' does not start at the last "
+		       "backup of it in '%s' (rolled back, copied, or cleared "
+		       "by somebody else)",
+		       o->bitmap, s->drive->path, w->r->path);
+}
+
+/* ----------------------------------------------------------------- types */
+
+/* Why the dirty set cannot be what the point stores. */
+static int check_dirty(const struct qi_backup_work *w,
+		       const struct qi_backup_source *s, struct qi_error *e)
+{
+	if (!s->dirty)
+		return qi_fail(e, ESTALE, "no bitmap of drive '%s' was given",
+			       s->drive->path);
+	if (qi_dirty_status(s->dirty) == QI_LAYER_FULL)
+		return qi_fail(e, ESTALE,
+			       "bitmap '%s' of drive '%s' cannot serve an "
+			       "incremental backup: %s",
+			       w->b->bitmap, s->drive->path, s->out->reason);
+	if (qi_dirty_has_gap(s->dirty))
+		return qi_fail(e, ESTALE,
+			       "bitmap '%s' of drive '%s' cannot serve an "
+			       "incremental backup: it was disabled since it "
+			       "starts, and what was written then is not in it",
+			       w->b->bitmap, s->drive->path);
+	return 0;
+}
+
+static int plan_increment(struct qi_backup_work *w, struct qi_backup_source *s,
+			  struct qi_error *e)
+{
+	int ret = check_dirty(w, s, e);
+
+	s->out->type = QI_BACKUP_INCREMENTAL;
+	return ret ? ret : find_parent(w, s, e);
+}
+
+static int plan_resync(struct qi_backup_work *w, struct qi_backup_source *s,
+		       struct qi_error *e)
+{
+	const struct qi_point *last = qi_repo_last(w->r, s->out->name);
+
+	s->out->type = QI_BACKUP_RESYNC;
+	return last ? set_parent(w, s, last->id, e) : no_point(w, s, e);
+}
+
+static int plan_full(struct qi_backup_source *s)
+{
+	s->out->type = QI_BACKUP_FULL;
+	free(s->out->parent);
+	s->out->parent = NULL;
+	return 0;
+}
+
+/* What was refused gets the option that helps. */
+static int add_help(struct qi_backup_work *w, const struct qi_backup_source *s,
+		    enum qi_backup_type tried, int ret, struct qi_error *e)
+{
+	bool can_resync = tried == QI_BACKUP_INCREMENTAL &&
+			  qi_repo_last(w->r, s->out->name);
+	struct qi_error why;
+
+	if (ret != -ESTALE || !e)
+		return ret;
+	why = *e;
+	return qi_fail(e, ESTALE, "%s; take one with %s", why.text,
+		       can_resync ? "--resync or --full" : "--full");
+}
+
+/* The cheapest that is sound; the others leave the reason. */
+static int plan_auto(struct qi_backup_work *w, struct qi_backup_source *s,
+		     struct qi_error *e)
+{
+	struct qi_error why;
+	int ret = plan_increment(w, s, &why);
+
+	if (ret == -ESTALE) {
+		free(s->out->reason);
+		s->out->reason = strdup(why.text);
+		if (!s->out->reason)
+			return qi_no_memory(e);
+		ret = plan_resync(w, s, &why);
+	}
+	if (ret == -ESTALE)
+		return plan_full(s);
+	if (ret && e)
+		*e = why;
+	return ret;
+}
+
+static int plan_type(struct qi_backup_work *w, struct qi_backup_source *s,
+		     struct qi_error *e)
+{
+	int ret;
+
+	switch (w->b->type) {
+	case QI_BACKUP_AUTO:
+		return plan_auto(w, s, e);
+	case QI_BACKUP_RESYNC:
+		ret = plan_resync(w, s, e);
+		break;
+	case QI_BACKUP_INCREMENTAL:
+		ret = plan_increment(w, s, e);
+		break;
+	default:
+		return plan_full(s);
+	}
+	return add_help(w, s, w->b->type, ret, e);
+}
+
+static int plan_source(struct qi_backup_work *w, struct qi_backup_source *s,
+		       struct qi_error *e)
+{
+	int ret = name_drive(w, s, e);
+
+	if (!ret)
+		ret = qi_chain_check_readable(s->drive->head, e);
+	if (!ret)
+		ret = w->b->bitmap ? look_at_bitmap(w, s, e) :
+				     qi_drive_check_strict(s->drive, e);
+	return ret ? ret : plan_type(w, s, e);
+}
+
+/* Later than all that are there, also when the clock was set back. */
+static char *next_id(const struct qi_repo *r, int64_t now)
+{
+	unsigned long last = 0;
+	time_t seconds = (time_t)now;
+	char when[32];
+	struct tm tm;
+
+	if (r->count)
+		last = strtoul(r->points[r->count - 1].id, NULL, 10);
+	gmtime_r(&seconds, &tm);
+	strftime(when, sizeof(when), "%Y%m%dT%H%M%SZ", &tm);
+	return qi_format_text("%06lu-%s", last + 1, when);
+}
+
+static int plan_steps(const struct qi_backup_work *w,
+		      const struct qi_backup_source *s, struct qi_plan *plan)
+{
+	const struct qi_point_drive *o = s->out;
+	const char *path = s->drive->path;
+	int ret;
+
+	if (o->type == QI_BACKUP_FULL)
+		ret = qi_plan_step(plan, "store all of drive '%s'", path);
+	else if (o->type == QI_BACKUP_RESYNC)
+		ret = qi_plan_step(plan,
+				   "compare all of drive '%s' with point %s, "
+				   "and store what differs",
+				   path, o->parent);
+	else
+		ret = qi_plan_step(plan,
+				   "store %llu dirty bytes of drive '%s' on "
+				   "point %s",
+				   (unsigned long long)o->dirty, path,
+				   o->parent);
+	if (!ret && s->dirty)
+		ret = qi_plan_step(plan, "clear bitmap '%s' of drive '%s'",
+				   w->b->bitmap, path);
+	return ret;
+}
+
+/* A point is what most has been done for one of its drives. */
+static void sum_up(struct qi_point *p)
+{
+	bool compared = false, on_point = false;
+
+	for (size_t i = 0; i < p->drive_count; i++) {
+		compared |= p->drives[i].type == QI_BACKUP_RESYNC;
+		on_point |= p->drives[i].type != QI_BACKUP_FULL;
+	}
+	p->type = compared ? QI_BACKUP_RESYNC :
+		  on_point ? QI_BACKUP_INCREMENTAL :
+			     QI_BACKUP_FULL;
+}
+
+int qi_backup_plan(struct qi_backup_work *w, struct qi_plan *plan,
+		   struct qi_error *e)
+{
+	size_t count = w->b->drive_count;
+	int ret = 0;
+
+	w->point.time = time(NULL);
+	w->point.id = next_id(w->r, w->point.time);
+	w->point.drives = calloc(count, sizeof(*w->point.drives));
+	w->sources = calloc(count, sizeof(*w->sources));
+	if (!w->point.id || !w->point.drives || !w->sources)
+		return qi_no_memory(e);
+	w->point.drive_count = count;
+	for (size_t i = 0; i < count && !ret; i++) {
+		struct qi_backup_source *s = &w->sources[i];
+
+		s->drive = w->b->drives[i];
+		s->out = &w->point.drives[i];
+		ret = plan_source(w, s, e);
+		if (!ret && plan_steps(w, s, plan))
+			ret = qi_no_memory(e);
+	}
+	if (ret)
+		return ret;
+	sum_up(&w->point);
+	if (w->point.drives[0].parent) {
+		w->point.parent = strdup(w->point.drives[0].parent);
+		if (!w->point.parent)
+			return qi_no_memory(e);
+	}
+	return 0;
+}

@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * prune.c - points go, and what others need of them is kept
+ *
+ * A point that stays and rests on one that goes is stored anew, on the next
+ * one below that stays, with what it needs of those in between; its hash must
+ * be what it was. When all are, nobody rests on the points that go, and they
+ * are removed, the newest first. See point.h for the orders of writes.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "lib/drive.h"
+#include "lib/graph.h"
+#include "lib/point.h"
+#include "lib/ranges.h"
+
+struct work {
+	struct qi_repo *r;
+	const struct qi_prune *how;
+	char *first, *last; /* ids, or NULL: points are read anew */
+	bool *goes;	    /* for each point of r */
+	struct qi_plan *plan;
+};
+
+/* --------------------------------------------------------------- choosing */
+
+struct kind {
+	unsigned left;
+	int digits; /* of YYYYMMDDHH that tell periods apart; 0: each point */
+	char last[16];
+};
+#define WEEKS (-1)
+
+static void name_period(const struct kind *k, int64_t when, char text[16])
+{
+	time_t seconds = (time_t)when;
+	struct tm tm;
+
+	gmtime_r(&seconds, &tm);
+	if (k->digits == WEEKS)
+		strftime(text, 16, "%GW%V", &tm);
+	else
+		strftime(text, 16, "%Y%m%d%H", &tm);
+	if (k->digits > 0)
+		text[k->digits] = '\0';
+}
+
+/* Is it the last one of its hour, day, ... that is still wanted? */
+static bool is_wanted(struct kind *k, const struct qi_point *p)
+{
+	char period[16] = "";
+
+	if (!k->left)
+		return false;
+	name_period(k, p->time, period);
+	if (k->digits && !strcmp(period, k->last))
+		return false;
+	memcpy(k->last, period, sizeof(period));
+	k->left--;
+	return true;
+}
+
+static void choose_kept(struct work *w, const struct qi_keep *keep)
+{
+	struct kind kinds[] = {
+		{ keep->last, 0, "" },	  { keep->hourly, 10, "" },
+		{ keep->daily, 8, "" },	  { keep->weekly, WEEKS, "" },
+		{ keep->monthly, 6, "" }, { keep->yearly, 4, "" },
+	};
+
+	for (size_t i = w->r->count; i-- > 0;) {
+		w->goes[i] = true;
+		for (size_t k = 0; k < QI_ARRAY_SIZE(kinds); k++)
+			if (is_wanted(&kinds[k], &w->r->points[i]))
+				w->goes[i] = false;
+	}
+}
+
+/* What the next increment of a drive builds on, and what is pinned, stays. */
+static void keep_needed(struct work *w)
+{
+	for (size_t i = 0; i < w->r->count; i++) {
+		const struct qi_point *p = &w->r->points[i];
+
+		for (size_t j = 0; j < p->drive_count; j++)
+			if (qi_repo_last(w->r, p->drives[j].name) == p)
+				w->goes[i] = false;
+		if (p->pinned)
+			w->goes[i] = false;
+	}
+}
+
+static int choose_range(struct work *w, struct qi_error *e)
+{
+	size_t first = qi_repo_index(w->r, w->first);
+	size_t last = qi_repo_index(w->r, w->last);
+
+	if (first >= last || last == SIZE_MAX)
+		return qi_fail(e, EINVAL, "point %s is not older than point %s",
+			       w->first, w->last);
+	for (size_t i = first; i < last; i++) {
+		if (w->r->points[i].pinned)
+			return qi_fail(e, EPERM,
+				       "point %s is pinned; 'qimg backup unpin "
+				       "%s %s' gives it free",
+				       w->r->points[i].id, QI_WORD(w->r->path),
+				       w->r->points[i].id);
+		w->goes[i] = true;
+	}
+	return 0;
+}
+
+/* Nobody knows what a point needs whose manifest cannot be read. */
+static int check_points(const struct work *w, struct qi_error *e)
+{
+	for (size_t i = 0; i < w->r->count; i++)
+		if (w->r->points[i].problem)
+			return qi_fail(e, EUCLEAN,
+				       "point %s cannot be used, so nothing is "
+				       "removed: %s",
+				       w->r->points[i].id,
+				       w->r->points[i].problem);
+	return 0;
+}
+
+static int choose(struct work *w, struct qi_error *e)
+{
+	int ret = check_points(w, e);
+
+	if (ret)
+		return ret;
+	if (w->first)
+		return choose_range(w, e);
+	choose_kept(w, &w->how->keep);
+	keep_needed(w);
+	return 0;
+}
+
+/* ---------------------------------------------------------------- merging */
+
+/* Does the point of this id go? NULL is none. */
+static bool id_goes(const struct work *w, const char *id)
+{
+	size_t i = id ? qi_repo_index(w->r, id) : SIZE_MAX;
+
+	return i != SIZE_MAX && w->goes[i];
+}
+
+static bool needs_merge(const struct work *w, const struct qi_point *p)
+{
+	for (size_t i = 0; i < p->drive_count; i++)
+		if (id_goes(w, p->drives[i].parent))
+			return true;
+	return false;
+}
+
+/* One drive of a point, and how many points it takes in. */
+struct merge {
+	const struct qi_point_drive *drive;
+	struct qi_hash_tree *tree; /* of the point as it is */
+	size_t depth;
+	uint64_t old_size; /* of the disk below; 0: nothing is below */
+};
+
+static int find_ranges(void *arg, uint64_t unit, struct qi_ranges **out,
+		       struct qi_error *e)
+{
+	struct merge *m = arg;
+	QI_AUTOFREE struct qi_ranges **in =
+		calloc(m->depth + 2, sizeof(struct qi_ranges *));
+	struct qi_hash_tree *t = m->tree;
+	uint64_t size = m->drive->size, last = qi_min(size, m->old_size);
+	struct qi_ranges *all, *inside;
+	size_t used = 0;
+	int ret = in ? 0 : -ENOMEM;
+
+	*out = NULL;
+	/* With nothing below, all of the disk. */
+	if (!m->old_size)
+		return ret ? qi_no_memory(e) : 0;
+	for (size_t i = 0; i <= m->depth && !ret; i++) {
+		ret = qi_hash_tree_stored(&in[used], t);
+		used += !ret;
+		t = qi_hash_tree_below(t);
+	}
+	/* Where the smaller disk ends a chunk has another length. */
+	if (!ret) {
+		ret = qi_ranges_one(&in[used], last ? last - 1 : 0,
+				    last && size != m->old_size);
+		used += !ret;
+	}
+	if (!in)
+		return qi_no_memory(e);
+	ret = qi_ranges_collect(&all, in, used, ret);
+	if (!ret)
+		ret = qi_ranges_clip(&inside, all, size);
+	if (!ret)
+		ret = qi_ranges_round(out, inside, qi_max(unit, QI_HASH_UNIT),
+				      size);
+	return ret ? qi_no_memory(e) : 0;
+}
+
+/* Follow the points that go; o gets what it inherits from them. */
+static int take_in(const struct work *w, struct qi_point_drive *o,
+		   size_t *depth, struct qi_error *e)
+{
+	*depth = 0;
+	while (id_goes(w, o->parent)) {
+		const struct qi_point *p =
+			&w->r->points[qi_repo_index(w->r, o->parent)];
+		const struct qi_point_drive *d = qi_point_find(p, o->name);
+		char *parent = d && d->parent ? strdup(d->parent) : NULL;
+
+		if (!d || (d->parent && !parent)) {
+			free(parent);
+			return d ? qi_no_memory(e) :
+				   qi_fail(e, EUCLEAN,
+					   "point %s has no drive '%s'", p->id,
+					   o->name);
+		}
+		free(o->parent);
+		o->parent = parent;
+		o->from = d->from;
+		o->dirty += d->dirty;
+		++*depth;
+	}
+	if (!o->parent)
+		o->type = QI_BACKUP_FULL;
+	return 0;
+}
+
+static int store_merged(struct work *w, struct qi_point_maker *m,
+			const struct qi_point *p, struct qi_point_drive *o,
+			struct qi_point_source *s, struct qi_error *e)
+{
+	struct qi_hash root = o->root;
+	struct qi_graph *g;
+	int ret;
+
+	if (qi_graph_new(&g))
+		return qi_no_memory(e);
+	ret = qi_repo_open_image(w->r, p, o->name, g, &s->node, e);
+	if (!ret)
+		ret = qi_graph_lock(g, 0, e);
+	if (!ret)
+		ret = qi_point_store(m, o, s, e);
+	qi_graph_free(g);
+	if (!ret && !qi_hash_equal(&root, &o->root))
+		ret = qi_fail(e, EUCLEAN,
+			      "the hashes of drive '%s' in point %s do not fit "
+			      "those of the points below",
+			      o->name, p->id);
+	return ret;
+}
+
+static int merge_drive(struct work *w, struct qi_point_maker *m,
+		       const struct qi_point *p, struct qi_point_drive *o,
+		       struct qi_error *e)
+{
+	struct merge merge = { .drive = o };
+	struct qi_point_source s = { .ranges = find_ranges, .arg = &merge };
+	int ret = take_in(w, o, &merge.depth, e);
+
+	m->compress = o->compressed;
+	if (!ret && o->parent)
+		ret = qi_repo_tree(
+			w->r, &w->r->points[qi_repo_index(w->r, o->parent)],
+			o->name, &s.below, e);
+	if (!ret && s.below)
+		merge.old_size = qi_hash_tree_size(s.below);
+	if (!ret)
+		ret = qi_repo_tree(w->r, p, o->name, &merge.tree, e);
+	if (!ret)
+		ret = qi_repo_expected(w->r, p, o->name, &s.expected, e);
+	if (!ret)
+		ret = store_merged(w, m, p, o, &s, e);
+	qi_expected_free(s.expected);
+	qi_hash_tree_free(merge.tree);
+	qi_hash_tree_free(s.below);
+	return ret;
+}
+
+static int add_size(const struct work *w, struct qi_point *now,
+		    const struct qi_point_drive *o, struct qi_error *e)
+{
+	QI_AUTOFREE char *path = qi_repo_file(w->r, now->id, o->file);
+	struct stat st;
+
+	if (!path)
+		return qi_no_memory(e);
+	if (!stat(path, &st))
+		now->file_size += (uint64_t)st.st_size;
+	return 0;
+}
+
+/* The parent of a point is that of its first drive. */
+static int take_parent(struct qi_point *now, struct qi_error *e)
+{
+	const char *parent = now->drives[0].parent;
+
+	free(now->parent);
+	now->parent = parent ? strdup(parent) : NULL;
+	return parent && !now->parent ? qi_no_memory(e) : 0;
+}
+
+static int merge_drives(struct work *w, struct qi_point_maker *m,
+			const struct qi_point *p, struct qi_error *e)
+{
+	struct qi_point *now = m->point;
+	bool rests = false;
+	int ret = 0;
+
+	now->file_size = 0;
+	for (size_t i = 0; i < now->drive_count && !ret; i++) {
+		struct qi_point_drive *o = &now->drives[i];
+
+		ret = id_goes(w, o->parent) ? merge_drive(w, m, p, o, e) :
+					      add_size(w, now, o, e);
+		rests |= o->parent != NULL;
+	}
+	if (!rests)
+		now->type = QI_BACKUP_FULL;
+	return ret ? ret : take_parent(now, e);
+}
+
+static int merge_point(struct work *w, const struct qi_point *p,
+		       struct qi_error *e)
+{
+	QI_AUTOFREE char *path = qi_repo_file(w->r, p->id, "manifest.json");
+	struct qi_point now = { .id = strdup(p->id) };
+	struct qi_point_maker m = { .r = w->r,
+				    .point = &now,
+				    .threads = w->how->threads,
+				    .progress = w->how->progress };
+	int ret = path && now.id ? qi_manifest_read(path, &now, e) :
+				   qi_no_memory(e);
+
+	if (!ret)
+		ret = qi_point_start(&m, e);
+	if (!ret)
+		ret = merge_drives(w, &m, p, e);
+	if (!ret)
+		ret = qi_point_complete(&m, e);
+	if (ret)
+		qi_point_abort(&m);
+	else
+		ret = qi_point_replace(&m, e);
+	free(m.folder);
+	qi_point_clear(&now);
+	return ret;
+}
+
+/* ---------------------------------------------------------------- running */
+
+static int make_plan(struct work *w, struct qi_error *e)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < w->r->count && !ret; i++) {
+		const struct qi_point *p = &w->r->points[i];
+
+		if (!w->goes[i] && needs_merge(w, p))
+			ret = qi_plan_step(w->plan,
+					   "store in point %s what it has of "
+					   "points that go",
+					   p->id);
+	}
+	for (size_t i = w->r->count; i-- > 0 && !ret;)
+		if (w->goes[i])
+			ret = qi_plan_step(w->plan, "remove point %s",
+					   w->r->points[i].id);
+	return ret ? qi_no_memory(e) : 0;
+}
+
+static int run(struct work *w, struct qi_pruned *out, struct qi_error *e)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < w->r->count && !ret; i++) {
+		if (w->goes[i] || !needs_merge(w, &w->r->points[i]))
+			continue;
+		ret = merge_point(w, &w->r->points[i], e);
+		/* The ids and their order stay. */
+		if (!ret)
+			ret = qi_repo_load(w->r, e);
+		out->merged += !ret;
+	}
+	for (size_t i = w->r->count; i-- > 0 && !ret;) {
+		if (!w->goes[i])
+			continue;
+		ret = qi_repo_remove(w->r, w->r->points[i].id, e);
+		out->removed += !ret;
+		out->freed += ret ? 0 : w->r->points[i].file_size;
+	}
+	return ret;
+}
+
+int qi_repo_prune(struct qi_repo *r, const struct qi_prune *how,
+		  struct qi_plan *plan, bool dry_run, struct qi_pruned *out,
+		  struct qi_error *e)
+{
+	struct work w = { .r = r, .how = how, .plan = plan };
+	int ret = 0;
+
+	*out = (struct qi_pruned){ 0 };
+	if (how->first) {
+		w.first = strdup(how->first->id);
+		w.last = strdup(how->last->id);
+		ret = w.first && w.last ? 0 : qi_no_memory(e);
+	}
+	if (!ret && !r->lock)
+		ret = qi_repo_lock(r, e);
+	if (!ret && !dry_run)
+		ret = qi_repo_finish(r, e);
+	if (!ret && !dry_run)
+		ret = qi_repo_load(r, e);
+	if (!ret) {
+		w.goes = calloc(r->count + 1, sizeof(bool));
+		ret = w.goes ? choose(&w, e) : qi_no_memory(e);
+	}
+	if (!ret)
+		ret = make_plan(&w, e);
+	if (!ret && !dry_run)
+		ret = run(&w, out, e);
+	if (!ret && !dry_run)
+		ret = qi_repo_load(r, e);
+	free(w.goes);
+	free(w.first);
+	free(w.last);
+	return ret;
+}

@@ -1,0 +1,177 @@
+#!/usr/bin/env bats
+# qimg backup --resync and --auto, and the hash of all content of a point.
+
+load ../helpers
+load common
+
+setup() {
+  mkimage vm.qcow2 4M 31
+  qimg bitmap add -q --drive vm.qcow2 daily
+}
+
+back_up() {
+  qimg backup -q "$1" --drive vm.qcow2 --bitmap daily --to repo "${@:2}"
+}
+
+# The bitmap is lost, as a writer that was killed leaves it.
+lose_bitmap() {
+  qemu-io -c 'write -P 77 2M 64k' -c flush -c 'sigraise 9' vm.qcow2 || true
+}
+
+# last FILTER: of the last point of repo, by jq.
+last() {
+  qimg backup list --output json "${2:-repo}" | jq -c ".points[-1] | $1"
+}
+
+# The last point is what the drive is; so says its hash, which is that of a
+# full backup, too.
+is_right() {
+  qimg backup verify -q --read-data repo
+  oracle_equal "repo/points/$(last .id | tr -d \")/vm.qcow2" vm.qcow2
+  rm -rf other
+  qimg backup -q --full --drive vm.qcow2 --to other "$@"
+  [ "$(last '.drives[0]["root-hash"]')" = \
+    "$(last '.drives[0]["root-hash"]' other)" ]
+}
+
+@test "resync: what differs, and increments go on from there" {
+  back_up --full
+  lose_bitmap
+  refuses 6 backup --incremental --drive vm.qcow2 --bitmap daily --to repo : \
+    'take one with --resync or --full'
+  expect_code 0 qimg backup -n --resync --drive vm.qcow2 --bitmap daily \
+    --to repo
+  says "compare all of drive 'vm.qcow2' with point 000001-" "clear bitmap"
+  expect_code 0 qimg backup --resync --drive vm.qcow2 --bitmap daily --to repo
+  says ': resync, 1 drive, 64 KiB differ, 64 KiB copied'
+  [ "$(last '[.type, .drives[0].dirty, .drives[0].stored]')" = \
+    '["resync",65536,65536]' ]
+  is_right
+  write vm.qcow2 'write -P 5 1M 64k'
+  back_up --incremental
+  [ "$(last '[.type, .drives[0].stored]')" = '["incremental",65536]' ]
+  is_right
+  # Nothing differs.
+  back_up --resync
+  [ "$(last '[.type, .drives[0].dirty]')" = '["resync",0]' ]
+  is_right
+}
+
+@test "resync: without a bitmap, of a disk in another format and size" {
+  local size
+  back_up --full
+  for size in 5M 3M 3333120 512 1M; do
+    qimg resize -q --shrink vm.qcow2 $size
+    rm -rf raw
+    mkdir raw
+    qemu-img convert -O raw vm.qcow2 raw/vm.img
+    before=$(sha256sum raw/vm.img)
+    qimg backup -q --resync --drive raw/vm.img --to repo
+    [ "$before" = "$(sha256sum raw/vm.img)" ]
+    is_right
+  done
+}
+
+@test "resync: there has to be a point of the drive" {
+  refuses 1 backup --resync --drive vm.qcow2 --bitmap daily --to repo : \
+    'not a backup repository' --full
+  back_up --full
+  cp vm.qcow2 web.qcow2
+  refuses 6 backup --resync --drive web.qcow2 --bitmap daily --to repo : \
+    "no backup of drive 'web'" 'take one with --full'
+  rm repo/points/*/vm.hashes
+  refuses 6 backup --resync --drive vm.qcow2 --bitmap daily --to repo : \
+    'vm.hashes' 'take one with --full'
+  refuses 2 backup --resync --full --drive vm.qcow2 --to repo : --resync
+}
+
+@test "auto: the cheapest that is sound, and why it is no increment" {
+  local auto=(backup --auto --drive vm.qcow2 --bitmap daily --to repo)
+  expect_code 0 qimg "${auto[@]}" -n
+  says 'store all'
+  [ ! -e repo ]
+  expect_code 3 qimg "${auto[@]}"
+  [[ $stderr == "qimg: warning: drive 'vm': the backup is not incremental, "* ]]
+  [[ $stderr == *"all of the drive was stored: "*"no backup of drive"* ]]
+  [ "$(last .type)" = '"full"' ]
+  write vm.qcow2 'write -P 5 1M 64k'
+  expect_code 0 qimg "${auto[@]}"
+  [ -z "$stderr" ]
+  [ "$(last '[.type, .drives[0].stored]')" = '["incremental",65536]' ]
+  is_right
+  lose_bitmap
+  expect_code 3 qimg "${auto[@]}" --output json
+  json '.point.type == "resync" and (.point.drives[0] | .type == "resync" and
+    .exact and (.reason | contains("cannot serve")))'
+  [[ $stderr == *"all of the drive was compared: bitmap 'daily' of"* ]]
+  is_right
+  # A clear by hand, a pause, and hashes that are gone.
+  qimg bitmap clear -q --drive vm.qcow2 daily
+  expect_code 3 qimg "${auto[@]}"
+  [ "$(last .type)" = '"resync"' ]
+  qimg bitmap disable -q --drive vm.qcow2 daily
+  write vm.qcow2 'write -P 6 1M 64k'
+  qimg bitmap enable -q --drive vm.qcow2 daily
+  expect_code 3 qimg "${auto[@]}"
+  [ "$(last '[.type, .drives[0].stored]')" = '["resync",65536]' ]
+  is_right
+  rm repo/points/000002-*/vm.hashes
+  expect_code 3 qimg "${auto[@]}"
+  [ "$(last .type)" = '"full"' ]
+  oracle_equal "repo/points/$(last .id | tr -d \")/vm.qcow2" vm.qcow2
+  # A bitmap that there is not is a mistake, and no reason for another type.
+  refuses 6 backup --auto --drive vm.qcow2 --bitmap nope --to repo : "'nope'"
+}
+
+@test "auto: several drives, each as it can" {
+  mkimage data.qcow2 2M 32
+  qimg bitmap add -q --drive data.qcow2 daily
+  back_up --full
+  write vm.qcow2 'write -P 5 1M 64k'
+  expect_code 3 qimg backup --auto --drive vm.qcow2 --drive data.qcow2 \
+    --bitmap daily --to repo
+  [ "$(last '[.type] + [.drives[] | .type]')" = \
+    '["incremental","incremental","full"]' ]
+  [[ $stderr == *"drive 'data': "* && $stderr != *"drive 'vm': "* ]]
+  is_right
+}
+
+@test "the hash of a point: sizes, snapshots and commits in between" {
+  local size
+  back_up --full -c
+  for size in 10M 5111808 1M 700M 512 3M; do
+    qimg resize -q --shrink vm.qcow2 $size
+    [ $size = 512 ] || write vm.qcow2 'write -P 9 700k 100k'
+    back_up --incremental
+    is_right
+  done
+  qimg snapshot create -q --drive vm.qcow2 s
+  write vm.qcow2 'write -P 8 1M 64k' 'write -z 2M 64k' 'write -P 0 0 64k'
+  back_up --incremental
+  is_right -c
+  qimg commit -q --drive vm.qcow2
+  write vm.qcow2 'discard 0 3M'
+  back_up --incremental
+  is_right
+}
+
+@test "hashes that are damaged: found, and nothing builds on them" {
+  local f
+  back_up --full
+  write vm.qcow2 'write -P 5 1M 64k'
+  back_up --incremental
+  f=$(echo repo/points/000002-*/vm.hashes)
+  printf 'nonsense' | dd of="$f" bs=1 seek=100 conv=notrunc status=none
+  expect_code 4 qimg backup verify repo
+  [[ $output == *"vm.hashes"* ]]
+  # Checksums that fit do not help it.
+  (
+    cd "${f%/*}"
+    xxh128sum manifest.json vm.hashes >CHECKSUMS
+  )
+  expect_code 4 qimg backup verify --read-data repo
+  [[ $output == *"vm.hashes' are damaged"* ]]
+  write vm.qcow2 'write -P 6 64k 64k'
+  refuses 4 backup --incremental --drive vm.qcow2 --bitmap daily --to repo : \
+    'damaged'
+}
