@@ -81,6 +81,9 @@ static void same_point(const struct qi_point *a, const struct qi_point *b)
 		   !strcmp(x->bitmap, y->bitmap) &&
 		   !strcmp(x->reason, y->reason),
 	   "texts of its drive");
+	ok(x->type == y->type && x->compressed && y->compressed &&
+		   qi_hash_equal(&x->root, &y->root),
+	   "type and hash of its drive");
 	ok(x->size == y->size && x->dirty == y->dirty &&
 		   x->stored == y->stored && x->zero == y->zero,
 	   "numbers of its drive");
@@ -96,19 +99,22 @@ static void test_round_trip(void)
 	     file[] = "vm.qcow2", hashes[] = "vm.hashes", bitmap[] = "daily",
 	     reason[] = "estimated: \xc3\xa4";
 	struct qi_point_drive d = {
-		name,
-		parent,
-		file,
-		hashes,
-		1ull << 40,
-		7,
-		6,
-		5,
-		bitmap,
-		qi_uuid_random(),
-		qi_uuid_random(),
-		qi_uuid_random(),
-		reason,
+		.name = name,
+		.type = QI_BACKUP_RESYNC,
+		.parent = parent,
+		.file = file,
+		.hashes = hashes,
+		.size = 1ull << 40,
+		.dirty = 7,
+		.stored = 6,
+		.zero = 5,
+		.compressed = true,
+		.bitmap = bitmap,
+		.drive = qi_uuid_random(),
+		.from = qi_uuid_random(),
+		.to = qi_uuid_random(),
+		.root = qi_hash_of("abc", 3),
+		.reason = reason,
 	};
 	struct qi_point p = { .id = id,
 			      .parent = parent,
