@@ -56,6 +56,12 @@ static const struct qi_option list_options[] = {
 	QI_OPTION_END,
 };
 
+static const struct qi_option check_options[] = {
+	QI_OPT_OUTPUT(&opt.output),
+	QI_OPT_QUIET(&opt.quiet),
+	QI_OPTION_END,
+};
+
 static const struct qi_option verify_options[] = {
 	QI_OPT_FLAG("read-data", 0, &opt.read_data,
 		    "compare all stored data with its hashes"),
@@ -282,6 +288,7 @@ static int verify_point(struct verification *v, struct qi_repo *r,
 {
 	struct qi_verify verify = {
 		.read_data = opt.read_data,
+		.record = true,
 		.finding = on_finding,
 		.arg = v,
 		.progress = qi_progress_start(opt.quiet ? 0 : opt.progress,
@@ -387,6 +394,66 @@ static int run_verify(int argc, char **argv)
 	return v.problems ? QI_EXIT_DAMAGED : QI_EXIT_OK;
 }
 
+/* --------------------------------------------------------------- check */
+
+static void on_check(void *arg, bool is_problem, const char *text)
+{
+	QI_AUTO_TEXT char *safe = NULL;
+
+	if (opt.output == QI_OUTPUT_JSON) {
+		qi_json_element(arg,
+				json_pack("{s:b, s:o}", "problem", is_problem,
+					  "text", qi_json_text(text)));
+		return;
+	}
+	safe = qi_safe(text);
+	puts(safe);
+}
+
+static void print_checked(const struct qi_repo_check *c, size_t points)
+{
+	printf("checked %zu point%s: ", points, points == 1 ? "" : "s");
+	if (c->problems)
+		printf("%llu problem%s, ", (unsigned long long)c->problems,
+		       c->problems == 1 ? "" : "s");
+	else
+		printf("no problems, ");
+	printf("%llu thing%s to know\n", (unsigned long long)c->notes,
+	       c->notes == 1 ? "" : "s");
+}
+
+static int run_check(int argc, char **argv)
+{
+	QI_AUTO_REPO struct qi_repo *r = NULL;
+	struct qi_json j;
+	struct qi_repo_check c = { .finding = on_check, .arg = &j };
+	struct qi_error e = { "" };
+	size_t count = 0;
+	int ret = qi_repo_open(argv[0], false, &r, &e);
+
+	if (ret < 0)
+		return qi_report(ret, &e);
+	qi_repo_points(r, &count);
+	if (opt.output == QI_OUTPUT_JSON) {
+		qi_json_begin(&j);
+		qi_json_list_begin(&j, "findings");
+	}
+	ret = qi_repo_check(r, &c, &e);
+	if (opt.output == QI_OUTPUT_JSON) {
+		qi_json_list_end(&j);
+		qi_json_member(&j, "points", qi_json_uint(count));
+		qi_json_member(&j, "problems", qi_json_uint(c.problems));
+		qi_json_end(&j, ret, &e);
+	} else if (ret >= 0 && !opt.quiet) {
+		print_checked(&c, count);
+	}
+	if (ret < 0)
+		return qi_report(ret, &e);
+	return c.problems ? QI_EXIT_DAMAGED :
+	       c.notes	  ? QI_EXIT_WARNING :
+			    QI_EXIT_OK;
+}
+
 /* ------------------------------------------------------------ commands */
 
 static const struct qi_command list = {
@@ -413,6 +480,18 @@ static const struct qi_command verify = {
 	.run = run_verify,
 };
 
+static const struct qi_command check = {
+	.name = "check",
+	.summary = "find what is missing, left over or foreign",
+	.synopsis = QI_LINES("[OPTION]... REPO"),
+	.options = check_options,
+	.examples = QI_LINES("qimg backup check /backup/vm"),
+	.min_args = 1,
+	.max_args = 1,
+	.complete = QI_COMPLETE_FOLDER,
+	.run = run_check,
+};
+
 const struct qi_command qi_command_backup = {
 	.name = "backup",
 	.summary = "back up drives, in full or what has changed",
@@ -431,7 +510,8 @@ const struct qi_command qi_command_backup = {
 		"--to /backup/vm"),
 	.subcommands =
 		(const struct qi_command *const[]){
-			&list, &verify, &qi_backup_prune, &qi_backup_merge,
-			&qi_backup_pin, &qi_backup_unpin, NULL },
+			&list, &check, &verify, &qi_backup_prune,
+			&qi_backup_merge, &qi_backup_pin, &qi_backup_unpin,
+			NULL },
 	.run = run,
 };

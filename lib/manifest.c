@@ -311,3 +311,40 @@ int qi_manifest_write(const char *path, const struct qi_point *p,
 	text = body ? qi_format_text("%s\n", body) : NULL;
 	return text ? qi_write_text(path, text, e) : qi_no_memory(e);
 }
+
+/* --------------------------------------------------------------- verified */
+
+void qi_verified_read(const char *path, struct qi_point *p)
+{
+	json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
+	QI_AUTOFREE char *when = NULL;
+	struct qi_point is = { .id = NULL };
+
+	if (take_text(root, "time", false, &when) &&
+	    qi_time_parse(when, &is.verified.time) &&
+	    take_bool(root, "read-data", &is.verified.read_data) &&
+	    take_uint(root, "problems", &is.verified.problems))
+		p->verified = is.verified;
+	json_decref(root);
+}
+
+int qi_verified_write(const char *path, const struct qi_point *p,
+		      struct qi_error *e)
+{
+	QI_AUTOTEMP struct qi_temp t = { 0 };
+	QI_AUTOFREE char *text = NULL;
+	char when[24];
+	int ret;
+
+	qi_time_format(p->verified.time, when);
+	text = qi_format_text("{\n  \"time\": \"%s\",\n  \"read-data\": %s,"
+			      "\n  \"problems\": %llu\n}\n",
+			      when, p->verified.read_data ? "true" : "false",
+			      (unsigned long long)p->verified.problems);
+	if (!text)
+		return qi_no_memory(e);
+	ret = qi_temp_open(&t, path, QI_TEMP_REPLACE, e);
+	if (!ret)
+		ret = qi_file_write(t.file, 0, strlen(text), text, e);
+	return ret ? ret : qi_temp_publish(&t, e);
+}

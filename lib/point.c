@@ -257,8 +257,14 @@ static int finish_rebuilt(struct qi_repo *r, const char *id, struct qi_error *e)
 {
 	QI_AUTOFREE char *from = hidden(r, REBUILT, id);
 	QI_AUTOFREE char *to = qi_path_join(r->points_path, id);
-	int ret = from && to ? 0 : qi_no_memory(e);
+	QI_AUTOFREE char *verified = qi_repo_file(r, id, "verified.json");
+	int ret = from && to && verified ? 0 : qi_no_memory(e);
 
+	/* That is said of files which go. */
+	if (!ret)
+		ret = qi_unlink(verified, e);
+	if (ret == -ENOENT)
+		ret = 0;
 	for (unsigned turn = 0; turn < 4 && !ret; turn++)
 		ret = move_turn(from, to, turn, e);
 	return ret ? ret : qi_rmdir(from, e);

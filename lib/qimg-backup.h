@@ -60,6 +60,12 @@ struct qi_point {
 	char *parent;  /* of its first drive; NULL for a full one */
 	enum qi_backup_type type;
 	bool pinned;	    /* prune leaves it alone */
+	size_t chain;	    /* points that a restore reads, with it; 0: some miss */
+	struct {
+		int64_t time; /* 0: never, as far as is known */
+		bool read_data;
+		uint64_t problems;
+	} verified;
 	int64_t time;	    /* seconds since the epoch, UTC */
 	uint64_t file_size; /* bytes of its image files */
 	double seconds;	    /* it took */
@@ -118,6 +124,7 @@ int qi_repo_pin(struct qi_repo *r, const struct qi_point *p, bool pin,
 
 struct qi_verify {
 	bool read_data;	       /* compare all stored data with the hashes */
+	bool record;	       /* note the results in the repository */
 	uint64_t files, bytes; /* looked at */
 	uint64_t problems;
 	void (*finding)(void *arg, const char *text);
@@ -127,6 +134,16 @@ struct qi_verify {
 /* Verify one point and what it rests on. Problems are counts. */
 int qi_repo_verify(struct qi_repo *r, const struct qi_point *p,
 		   struct qi_verify *v, struct qi_error *e);
+
+struct qi_repo_check {
+	/* What is missing is a problem, what is too much is not. */
+	void (*finding)(void *arg, bool is_problem, const char *text);
+	void *arg;
+	uint64_t problems, notes; /* how many */
+};
+/* Is there in the repository what should be, and nothing else? */
+int qi_repo_check(struct qi_repo *r, struct qi_repo_check *c,
+		  struct qi_error *e);
 
 /*
  * What a drive of a point reads as, by its hashes, to be compared while it is

@@ -103,10 +103,11 @@ static int load_point(struct qi_repo *r, const char *id, struct qi_error *e)
 	struct qi_point *p = realloc(r->points, (r->count + 1) * sizeof(*p));
 	QI_AUTOFREE char *path = qi_repo_file(r, id, "manifest.json");
 	QI_AUTOFREE char *pin = qi_repo_file(r, id, "pinned");
+	QI_AUTOFREE char *verified = qi_repo_file(r, id, "verified.json");
 	struct qi_error why;
 	struct stat st;
 
-	if (!p || !path || !pin)
+	if (!p || !path || !pin || !verified)
 		return qi_no_memory(e);
 	r->points = p;
 	p += r->count++;
@@ -116,7 +117,27 @@ static int load_point(struct qi_repo *r, const char *id, struct qi_error *e)
 	/* One bad manifest must not hide the others. */
 	if (qi_manifest_read(path, p, &why))
 		p->problem = strdup(why.text);
+	qi_verified_read(verified, p);
 	return 0;
+}
+
+/* Of its longest drive: they are sorted, so parents are known. */
+static size_t chain_of(const struct qi_repo *r, size_t i)
+{
+	const struct qi_point *p = &r->points[i];
+	size_t longest = p->problem ? 0 : 1;
+
+	for (size_t j = 0; j < p->drive_count; j++) {
+		const char *parent = p->drives[j].parent;
+		size_t k = parent ? qi_repo_index(r, parent) : SIZE_MAX;
+
+		if (!parent)
+			continue;
+		if (k >= i || !r->points[k].chain)
+			return 0;
+		longest = qi_max(longest, r->points[k].chain + 1);
+	}
+	return longest;
 }
 
 static int by_id(const void *a, const void *b)
@@ -143,6 +164,8 @@ int qi_repo_load(struct qi_repo *r, struct qi_error *e)
 		return ret;
 	if (r->count)
 		qsort(r->points, r->count, sizeof(struct qi_point), by_id);
+	for (size_t i = 0; i < r->count; i++)
+		r->points[i].chain = chain_of(r, i);
 	r->verified = calloc(r->count + 1, sizeof(bool));
 	return r->verified ? 0 : qi_no_memory(e);
 }

@@ -47,6 +47,10 @@ int qi_manifest_read(const char *path, struct qi_point *out,
 int qi_manifest_write(const char *path, const struct qi_point *p,
 		      struct qi_error *e);
 void qi_point_clear(struct qi_point *p);
+/* What was found when the point was verified; nothing if that is not known. */
+void qi_verified_read(const char *path, struct qi_point *p);
+int qi_verified_write(const char *path, const struct qi_point *p,
+		      struct qi_error *e);
 /* YYYY-MM-DD[THH:MM[:SS]][Z], UTC. False when it is none. */
 bool qi_time_parse(const char *text, int64_t *out);
 void qi_time_format(int64_t t, char text[24]);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "lib/graph.h"
 #include "lib/ranges.h"
@@ -258,14 +259,34 @@ static int verify_one(struct qi_repo *r, const struct qi_point *p,
 	return ret;
 }
 
+/* A repository may be there to be read alone. */
+static void record(struct qi_repo *r, struct qi_point *p, uint64_t problems,
+		   const struct qi_verify *v)
+{
+	QI_AUTOFREE char *path = qi_repo_file(r, p->id, "verified.json");
+
+	p->verified.time = time(NULL);
+	p->verified.read_data = v->read_data;
+	p->verified.problems = problems;
+	if (v->record && path)
+		qi_verified_write(path, p, NULL);
+}
+
 /* A point that was verified by this handle is not looked at again. */
 static int verify_index(struct qi_repo *r, size_t i, struct qi_verify *v,
 			struct qi_error *e)
 {
+	struct qi_point *p = &r->points[i];
+	uint64_t before = v->problems;
+	int ret;
+
 	if (r->verified[i])
 		return 0;
 	r->verified[i] = true;
-	return verify_one(r, &r->points[i], v, e);
+	ret = verify_one(r, p, v, e);
+	if (!ret)
+		record(r, p, v->problems - before, v);
+	return ret;
 }
 
 int qi_repo_verify(struct qi_repo *r, const struct qi_point *p,

@@ -35,7 +35,7 @@ masked() {
     s/[0-9]{8}T[0-9]{6}Z/TIME/g
     s/[0-9]{4}(-[0-9]{2}){2} [0-9:]{8}/TIME/g
     s/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/UUID/g
-    s/[0-9.]+ [KMG]iB( on disk| of files|$)/SIZE\1/g
+    s/[0-9.]+ [KMG]iB( on disk| of files|  never|$)/SIZE\1/g
     s/[0-9.]+ s /SECONDS /g
     s/ +/ /g'
 }

@@ -4,6 +4,8 @@
  */
 #include "cmd/common/point.h"
 
+#include <time.h>
+
 #include "cmd/common/json.h"
 
 static json_t *drive_json(const struct qi_point_drive *d)
@@ -37,34 +39,62 @@ static json_t *drive_json(const struct qi_point_drive *d)
 	return o;
 }
 
+static json_t *verified_json(const struct qi_point *p)
+{
+	if (!p->verified.time)
+		return json_null();
+	return json_pack("{s:o, s:b, s:o}", "time",
+			 qi_json_time(p->verified.time), "read-data",
+			 p->verified.read_data, "problems",
+			 qi_json_uint(p->verified.problems));
+}
+
 json_t *qi_point_json(const struct qi_point *p)
 {
 	json_t *drives = json_array();
 
 	for (size_t i = 0; i < p->drive_count; i++)
 		json_array_append_new(drives, drive_json(&p->drives[i]));
-	return json_pack("{s:o, s:o, s:s, s:o, s:o, s:b, s:o, s:f, s:o}", "id",
-			 qi_json_text(p->id), "time", qi_json_time(p->time),
-			 "type", qi_backup_type_name(p->type), "parent",
-			 qi_json_text(p->parent), "problem",
-			 qi_json_text(p->problem), "pinned", p->pinned,
-			 "file-size", qi_json_uint(p->file_size), "seconds",
-			 p->seconds, "drives", drives);
+	return json_pack(
+		"{s:o, s:o, s:s, s:o, s:o, s:b, s:o, s:o, s:o, s:f, s:o}", "id",
+		qi_json_text(p->id), "time", qi_json_time(p->time), "type",
+		qi_backup_type_name(p->type), "parent", qi_json_text(p->parent),
+		"problem", qi_json_text(p->problem), "pinned", p->pinned,
+		"chain", qi_json_uint(p->chain), "verified", verified_json(p),
+		"file-size", qi_json_uint(p->file_size), "seconds", p->seconds,
+		"drives", drives);
 }
 
 void qi_point_table_head(struct qi_table *t)
 {
-	static const char *const head[] = { "ID",     "TIME (UTC)", "TYPE",
-					    "PARENT", "SIZE",	    "STORED" };
+	static const char *const head[] = { "ID",      "AGE",  "TYPE",
+					    "CHAIN",   "SIZE", "STORED",
+					    "VERIFIED" };
 
-	*t = (struct qi_table){ .columns = 6, .right = 1u << 4 | 1u << 5 };
+	*t = (struct qi_table){
+		.columns = 7, .right = 1u << 1 | 1u << 3 | 1u << 4 | 1u << 5
+	};
 	for (unsigned i = 0; i < t->columns; i++)
 		qi_table_add(t, head[i]);
 }
 
+static const char *verified(char buf[QI_HUMAN], const struct qi_point *p)
+{
+	char age[QI_HUMAN];
+
+	if (!p->verified.time)
+		return "never";
+	if (p->verified.problems)
+		return "damaged";
+	snprintf(buf, QI_HUMAN, "%s ago%s",
+		 qi_human_age(age, time(NULL) - p->verified.time),
+		 p->verified.read_data ? ", data" : "");
+	return buf;
+}
+
 void qi_point_table_row(struct qi_table *t, const struct qi_point *p)
 {
-	char human[QI_HUMAN];
+	char human[QI_HUMAN], type[QI_HUMAN];
 	uint64_t size = 0;
 
 	for (size_t i = 0; i < p->drive_count; i++)
@@ -79,11 +109,15 @@ void qi_point_table_row(struct qi_table *t, const struct qi_point *p)
 			qi_table_add(t, "-");
 		return;
 	}
-	qi_table_add(t, qi_human_time(human, p->time));
-	qi_table_add(t, qi_backup_type_name(p->type));
-	qi_table_add(t, p->parent ? p->parent : "-");
+	qi_table_add(t, qi_human_age(human, time(NULL) - p->time));
+	snprintf(type, sizeof(type), "%s%s", qi_backup_type_name(p->type),
+		 p->pinned ? ", pinned" : "");
+	qi_table_add(t, type);
+	snprintf(human, sizeof(human), "%zu", p->chain);
+	qi_table_add(t, p->chain ? human : "broken");
 	qi_table_add(t, qi_human_size(human, size));
 	qi_table_add(t, qi_human_size(human, p->file_size));
+	qi_table_add(t, verified(human, p));
 }
 
 void qi_point_summary(const struct qi_point *p)

@@ -202,14 +202,28 @@ const char *qi_human_seconds(char buf[QI_HUMAN], double seconds)
 	return buf;
 }
 
-const char *qi_human_time(char buf[QI_HUMAN], int64_t time)
+const char *qi_human_age(char buf[QI_HUMAN], int64_t seconds)
 {
-	time_t t = (time_t)time;
-	struct tm tm;
+	static const struct {
+		int64_t below, unit;
+		const char *name;
+	} steps[] = {
+		{ 60, 1, "s" },
+		{ 3600, 60, "min" },
+		{ 48 * 3600, 3600, "h" },
+		{ 100 * 86400, 86400, "d" },
+		{ 730 * 86400, 30 * 86400 + 37800, "months" },
+		{ INT64_MAX, 365 * 86400 + 21600, "years" },
+	};
+	size_t i = 0;
 
-	if (!gmtime_r(&t, &tm) ||
-	    !strftime(buf, QI_HUMAN, "%Y-%m-%d %H:%M:%S", &tm))
-		snprintf(buf, QI_HUMAN, "%lld", (long long)time);
+	/* A clock may have been set back. */
+	if (seconds < 0)
+		seconds = 0;
+	while (seconds >= steps[i].below)
+		i++;
+	snprintf(buf, QI_HUMAN, "%lld %s", (long long)(seconds / steps[i].unit),
+		 steps[i].name);
 	return buf;
 }
 

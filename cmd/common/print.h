@@ -37,8 +37,8 @@ const char *qi_human_size(char buf[QI_HUMAN], uint64_t bytes);
 const char *qi_human_fixed(char buf[QI_HUMAN], uint64_t bytes);
 /* "0.6 s", "3 min 12 s", "2 h 05 min". */
 const char *qi_human_seconds(char buf[QI_HUMAN], double seconds);
-/* Seconds since the epoch as "2026-11-23 08:36:54", in UTC. */
-const char *qi_human_time(char buf[QI_HUMAN], int64_t time);
+/* How long ago: "5 min", "30 h", "12 d", in whole units. */
+const char *qi_human_age(char buf[QI_HUMAN], int64_t seconds);
 /* UUID or "none". */
 const char *qi_human_uuid(char buf[QI_UUID_TEXT], const struct qi_uuid *u);
 

@@ -143,7 +143,24 @@ last_is() {
   tail -1 <<<"$stderr" | jq -e '.progress | .operation == "backup" and
     .percent == 100 and .done == .total'
   expect_code 0 qimg backup list repo
-  says ID full incremental 000001- 000002-
+  says ID full incremental 000001- 000002- never
+  qimg backup verify -q repo
+  qimg backup verify -q --read-data repo 000001
+  qimg backup pin -q repo 000002
+  run_qimg backup list repo
+  line='^000001-[^ ]+ +[0-9]+ s +full +1 +4 MiB +[0-9.]+ [KM]iB +[0-9]+ s ago, data$'
+  [[ $(sed -n 2p <<<"$output") =~ $line ]]
+  line='^000002-[^ ]+ +[0-9]+ s +incremental, pinned +2 +4 MiB +.* [0-9]+ s ago$'
+  [[ $(sed -n 3p <<<"$output") =~ $line ]]
+  run_qimg backup list --output json repo
+  json '[.points[].chain][:3] == [1, 2, 3] and .points[1].pinned and
+    (.points[0].verified | .["read-data"] and .problems == 0 and
+      (.time | test("^[0-9-]{10}T[0-9:]{8}Z$"))) and
+    (.points[1].verified["read-data"] | not)'
+  rm repo/points/000001-*/vm.hashes
+  expect_code 4 qimg backup verify -q repo 000001
+  run_qimg backup list repo
+  [[ $(sed -n 2p <<<"$output") == *" damaged" ]]
   refuses 1 backup list nothing : "'nothing'"
   refuses 2 backup list : "argument is missing"
 }
@@ -420,4 +437,34 @@ last_is() {
     --to new 2>err || code=$?
   [ "$code" = 1 ]
   [ -z "$(ls -A new)" ]
+}
+
+@test "check: what is missing, left over or foreign" {
+  full
+  increment
+  expect_code 0 qimg backup check repo
+  [ "$output" = "checked 2 points: no problems, 0 things to know" ]
+  expect_code 0 qimg backup check -q repo
+  [ -z "$output" ]
+  mkdir repo/points/.partial-000009-x repo/points/.rebuilt-000001-x
+  touch repo/notes.txt repo/points/old "$(echo repo/points/000001-*)/vm.qcow2~"
+  expect_code 3 qimg backup check repo
+  says "'notes.txt' is no part of the repository" \
+    "'points/.partial-000009-x' is a point that is being" \
+    "'points/.rebuilt-000001-x' has files that take the place" \
+    "'points/old' is no point" "'vm.qcow2~' is no part of it" \
+    'no problems, 5 things to know'
+  rm repo/points/000002-*/vm.qcow2 repo/points/000002-*/CHECKSUMS
+  expect_code 4 qimg backup check repo --output json
+  json '.problems == 2 and .points == 2 and
+    ([.findings[] | select(.problem) | .text] | sort |
+      (.[0] | endswith("\u0027CHECKSUMS\u0027 is missing")) and
+      (.[1] | endswith("\u0027vm.qcow2\u0027 is missing")))'
+  rm repo/points/000001-*/manifest.json
+  expect_code 4 qimg backup check repo
+  says 'without a manifest it is no backup' \
+    "which drive 'vm' rests on, cannot be used"
+  rm -r repo/points/000001-*
+  expect_code 4 qimg backup check repo
+  says "which drive 'vm' rests on, is missing"
 }
