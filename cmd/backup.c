@@ -266,6 +266,7 @@ static int run_list(int argc, char **argv)
 
 struct verification {
 	struct qi_json json;
+	bool record; /* the results in the repository */
 	uint64_t points, files, bytes, problems;
 };
 
@@ -288,7 +289,7 @@ static int verify_point(struct verification *v, struct qi_repo *r,
 {
 	struct qi_verify verify = {
 		.read_data = opt.read_data,
-		.record = true,
+		.record = v->record,
 		.finding = on_finding,
 		.arg = v,
 		.progress = qi_progress_start(opt.quiet ? 0 : opt.progress,
@@ -376,6 +377,7 @@ static int run_verify(int argc, char **argv)
 
 	if (ret < 0)
 		return qi_report(ret, &e);
+	v.record = qi_repo_settle(r);
 	if (argc > 1) {
 		p = qi_repo_find(r, argv[1], &e);
 		if (!p)

@@ -37,6 +37,13 @@ static int name_drive(struct qi_backup_work *w, struct qi_backup_source *s,
 			       "the name of drive '%s' is not valid UTF-8, and "
 			       "cannot stand in a manifest",
 			       s->drive->path);
+	for (const char *c = o->name; *c; c++)
+		if ((unsigned char)*c < ' ')
+			return qi_fail(e, EINVAL,
+				       "the name of drive '%s' has a control "
+				       "character, and cannot stand in a list "
+				       "of checksums",
+				       s->drive->path);
 	if (o->name[0] == '.')
 		return qi_fail(e, EINVAL,
 			       "drive '%s' cannot be backed up under "
@@ -116,11 +123,13 @@ static int look_at_bitmap(struct qi_backup_work *w, struct qi_backup_source *s,
 	return o->bitmap ? take_reason(s, e) : qi_no_memory(e);
 }
 
-static bool is_same_source(const struct qi_point_drive *a,
-			   const struct qi_point_drive *b)
+/* Does what the bitmap has recorded begin where that point of it ends? */
+static bool ends_at_start(const struct qi_point_drive *d,
+			  const struct qi_point_drive *o)
 {
-	return a->bitmap && b->bitmap && !strcmp(a->bitmap, b->bitmap) &&
-	       qi_uuid_equal(&a->drive, &b->drive);
+	return d && d->bitmap && o->bitmap && !strcmp(d->bitmap, o->bitmap) &&
+	       qi_uuid_equal(&d->drive, &o->drive) &&
+	       qi_uuid_equal(&d->to, &o->from);
 }
 
 /* What a point rests on has to be there, with its image and hashes. */
@@ -148,10 +157,11 @@ static int set_parent(struct qi_backup_work *w, struct qi_backup_source *s,
 	if (!ret)
 		ret = qi_repo_tree(w->r, &w->r->points[i], o->name, &s->below,
 				   e);
-	if (!ret || ret == -ENOMEM)
-		return ret;
+	if (!ret)
+		return 0;
 	qi_context(e, ret, "point %s, which it would rest on", id);
-	return -ESTALE;
+	/* Nothing is wrong with the point when it just could not be read. */
+	return ret == -ENOENT || ret == -EUCLEAN ? -ESTALE : ret;
 }
 
 static int no_point(const struct qi_backup_work *w,
@@ -164,8 +174,8 @@ static int no_point(const struct qi_backup_work *w,
 
 /*
  * The point that an increment builds on: the last one, when it ends where the
- * bitmap starts. When the last one starts there too, the clear after it was
- * lost: the increment is taken again, from the point before it.
+ * bitmap starts. When the one that it rests on does, the clear after the last
+ * one was lost: the increment is taken again, from the point before it.
  */
 static int find_parent(struct qi_backup_work *w, struct qi_backup_source *s,
 		       struct qi_error *e)
@@ -176,11 +186,15 @@ static int find_parent(struct qi_backup_work *w, struct qi_backup_source *s,
 	if (!last)
 		return no_point(w, s, e);
 	l = qi_point_find(last, o->name);
-	if (is_same_source(l, o) && qi_uuid_equal(&l->to, &o->from))
+	if (ends_at_start(l, o))
 		return set_parent(w, s, last->id, e);
-	if (is_same_source(l, o) && qi_uuid_equal(&l->from, &o->from) &&
-	    l->parent)
-		return set_parent(w, s, l->parent, e);
+	if (l->parent) {
+		size_t i = qi_repo_index(w->r, l->parent);
+
+		if (i != SIZE_MAX && !w->r->points[i].problem &&
+		    ends_at_start(qi_point_find(&w->r->points[i], o->name), o))
+			return set_parent(w, s, l->parent, e);
+	}
 	return qi_fail(e, ESTALE,
 		       "bitmap '%s' of drive '%s' does not start at the last "
 		       "backup of it in '%s' (rolled back, copied, or cleared "

@@ -25,6 +25,7 @@ struct qi_hash_tree_writer {
 	uint64_t size, chunks;
 	unsigned depth;
 	struct level level[TREE_LEVELS];
+	uint64_t zero_end; /* chunk up to which zeroes were written */
 	struct disk_entry *index;
 	uint64_t count, room;
 	uint64_t off; /* of what is in buf */
@@ -234,8 +235,10 @@ int qi_hash_tree_writer_add(void *arg, uint64_t off, uint64_t count,
 	/* The rest of a whole node may be past the end of the disk. */
 	if (!hashes && end == w->chunks)
 		end = qi_hash_tree_span(w->depth);
-	if (!hashes)
+	if (!hashes) {
+		w->zero_end = end;
 		return add_zeroes(w, first, end, true, e);
+	}
 	for (uint64_t i = 0; i < count; i++) {
 		int ret = open_level(w, 0, first + i, e);
 
@@ -259,7 +262,8 @@ static int cut_off(struct qi_hash_tree_writer *w, struct qi_error *e)
 {
 	if (!w->below || w->below->chunks <= w->chunks)
 		return 0;
-	return add_zeroes(w, w->chunks, qi_hash_tree_span(w->depth), false, e);
+	return add_zeroes(w, qi_max(w->chunks, w->zero_end),
+			  qi_hash_tree_span(w->depth), false, e);
 }
 
 static int write_head(struct qi_hash_tree_writer *w, struct qi_hash *root,
@@ -291,6 +295,12 @@ int qi_hash_tree_writer_finish(struct qi_hash_tree_writer *w,
 		return ret;
 	if (w->count)
 		qsort(w->index, w->count, sizeof(*w->index), by_key);
+	for (uint64_t i = 1; i < w->count; i++)
+		if (!by_key(&w->index[i - 1], &w->index[i]))
+			return qi_fail(e, EIO,
+				       "the hashes '%s' were written out of "
+				       "order",
+				       w->file->path);
 	ret = put(w, w->index, w->count * sizeof(*w->index), e);
 	if (!ret)
 		ret = flush(w, e);

@@ -177,26 +177,29 @@ int qi_point_publish(struct qi_point_maker *m, struct qi_error *e)
 /* --------------------------------------------------------------- removing */
 
 /* Remove a hidden folder and the files in it. */
-static void remove_folder(const char *path)
+static int remove_folder(const char *path, struct qi_error *e)
 {
 	DIR *dir = opendir(path);
 	struct dirent *d;
+	int ret = 0;
 
-	while (dir && (d = readdir(dir))) {
+	while (dir && !ret && (d = readdir(dir))) {
 		QI_AUTOFREE char *file = qi_path_join(path, d->d_name);
 
-		if (file && strcmp(d->d_name, ".") && strcmp(d->d_name, ".."))
-			qi_unlink(file, NULL);
+		if (!file)
+			ret = qi_no_memory(e);
+		else if (strcmp(d->d_name, ".") && strcmp(d->d_name, ".."))
+			ret = qi_unlink(file, e);
 	}
 	if (dir)
 		closedir(dir);
-	qi_rmdir(path, NULL);
+	return ret ? ret : qi_rmdir(path, e);
 }
 
 void qi_point_abort(struct qi_point_maker *m)
 {
 	if (m->folder)
-		remove_folder(m->folder);
+		remove_folder(m->folder, NULL);
 }
 
 int qi_repo_remove(struct qi_repo *r, const char *id, struct qi_error *e)
@@ -207,9 +210,7 @@ int qi_repo_remove(struct qi_repo *r, const char *id, struct qi_error *e)
 
 	if (!ret)
 		ret = qi_sync_folder(r->points_path, e);
-	if (!ret)
-		remove_folder(away);
-	return ret;
+	return ret ? ret : remove_folder(away, e);
 }
 
 /* -------------------------------------------------------------- replacing */
@@ -258,8 +259,12 @@ static int finish_rebuilt(struct qi_repo *r, const char *id, struct qi_error *e)
 	QI_AUTOFREE char *from = hidden(r, REBUILT, id);
 	QI_AUTOFREE char *to = qi_path_join(r->points_path, id);
 	QI_AUTOFREE char *verified = qi_repo_file(r, id, "verified.json");
+	struct stat st;
 	int ret = from && to && verified ? 0 : qi_no_memory(e);
 
+	/* Somebody has removed the point. */
+	if (!ret && stat(to, &st) && errno == ENOENT)
+		return remove_folder(from, e);
 	/* That is said of files which go. */
 	if (!ret)
 		ret = qi_unlink(verified, e);
@@ -280,13 +285,23 @@ int qi_point_replace(struct qi_point_maker *m, struct qi_error *e)
 	return ret ? ret : finish_rebuilt(m->r, m->point->id, e);
 }
 
+bool qi_repo_is_changing(const struct qi_repo *r, const char *id)
+{
+	QI_AUTOFREE char *path = hidden(r, REBUILT, id);
+	struct stat st;
+
+	return path && !stat(path, &st);
+}
+
 int qi_repo_finish(struct qi_repo *r, struct qi_error *e)
 {
 	DIR *dir = opendir(r->points_path);
 	struct dirent *d;
-	int ret = 0;
+	int ret = dir ? 0 :
+			qi_fail(e, errno, "cannot read '%s': %s",
+				r->points_path, strerror(errno));
 
-	while (dir && !ret && (d = readdir(dir))) {
+	while (!ret && (d = readdir(dir))) {
 		QI_AUTOFREE char *path =
 			qi_path_join(r->points_path, d->d_name);
 
@@ -295,11 +310,23 @@ int qi_repo_finish(struct qi_repo *r, struct qi_error *e)
 		else if (!strncmp(d->d_name, REBUILT, strlen(REBUILT)))
 			ret = finish_rebuilt(r, d->d_name + strlen(REBUILT), e);
 		else if (!strncmp(d->d_name, PARTIAL, strlen(PARTIAL)))
-			remove_folder(path);
+			ret = remove_folder(path, e);
 	}
 	if (dir)
 		closedir(dir);
 	return ret;
+}
+
+bool qi_repo_settle(struct qi_repo *r)
+{
+	bool good = !qi_repo_lock(r, NULL) && !qi_repo_finish(r, NULL) &&
+		    !qi_repo_load(r, NULL);
+
+	/* Backups may go on while somebody reads. */
+	if (r->lock)
+		qi_file_close(r->lock, NULL);
+	r->lock = NULL;
+	return good;
 }
 
 /* --------------------------------------------------------------- pinning */

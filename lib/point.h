@@ -54,5 +54,7 @@ void qi_point_abort(struct qi_point_maker *m);
 int qi_repo_remove(struct qi_repo *r, const char *id, struct qi_error *e);
 /* Go on with, or remove, what interrupted runs have left. */
 int qi_repo_finish(struct qi_repo *r, struct qi_error *e);
+/* Are files of the point being replaced, or have been when that ended? */
+bool qi_repo_is_changing(const struct qi_repo *r, const char *id);
 
 #endif

@@ -62,7 +62,9 @@ static bool is_wanted(struct kind *k, const struct qi_point *p)
 	return true;
 }
 
-static void choose_kept(struct work *w, const struct qi_keep *keep)
+/* Of the points that have a drive. */
+static void choose_kept(struct work *w, const struct qi_keep *keep,
+			const char *drive)
 {
 	struct kind kinds[] = {
 		{ keep->last, 0, "" },	  { keep->hourly, 10, "" },
@@ -71,25 +73,49 @@ static void choose_kept(struct work *w, const struct qi_keep *keep)
 	};
 
 	for (size_t i = w->r->count; i-- > 0;) {
-		w->goes[i] = true;
+		const struct qi_point *p = &w->r->points[i];
+
+		if (!qi_point_find(p, drive))
+			continue;
 		for (size_t k = 0; k < QI_ARRAY_SIZE(kinds); k++)
-			if (is_wanted(&kinds[k], &w->r->points[i]))
+			if (is_wanted(&kinds[k], p))
 				w->goes[i] = false;
 	}
 }
 
-/* What the next increment of a drive builds on, and what is pinned, stays. */
-static void keep_needed(struct work *w)
+/*
+ * What a drive's share of the points is wanted for, what the next increment of
+ * it builds on, and what is pinned, stays.
+ */
+static void choose_by_drive(struct work *w)
 {
+	for (size_t i = 0; i < w->r->count; i++)
+		w->goes[i] = !w->r->points[i].pinned;
 	for (size_t i = 0; i < w->r->count; i++) {
 		const struct qi_point *p = &w->r->points[i];
 
-		for (size_t j = 0; j < p->drive_count; j++)
-			if (qi_repo_last(w->r, p->drives[j].name) == p)
-				w->goes[i] = false;
-		if (p->pinned)
+		for (size_t j = 0; j < p->drive_count; j++) {
+			const char *drive = p->drives[j].name;
+
+			if (qi_repo_last(w->r, drive) != p)
+				continue;
 			w->goes[i] = false;
+			choose_kept(w, &w->how->keep, drive);
+		}
 	}
+}
+
+/* Nothing of a drive may go that the last point of the range has not. */
+static int check_drives(const struct qi_point *p, const struct qi_point *last,
+			struct qi_error *e)
+{
+	for (size_t i = 0; i < p->drive_count; i++)
+		if (!qi_point_find(last, p->drives[i].name))
+			return qi_fail(e, EINVAL,
+				       "point %s has drive '%s', and point %s "
+				       "has not",
+				       p->id, p->drives[i].name, last->id);
+	return 0;
 }
 
 static int choose_range(struct work *w, struct qi_error *e)
@@ -108,6 +134,8 @@ static int choose_range(struct work *w, struct qi_error *e)
 				       w->r->points[i].id, QI_WORD(w->r->path),
 				       w->r->points[i].id);
 		w->goes[i] = true;
+		if (check_drives(&w->r->points[i], &w->r->points[last], e))
+			return -EINVAL;
 	}
 	return 0;
 }
@@ -122,6 +150,11 @@ static int check_points(const struct work *w, struct qi_error *e)
 				       "removed: %s",
 				       w->r->points[i].id,
 				       w->r->points[i].problem);
+		else if (!w->r->points[i].chain)
+			return qi_fail(e, EUCLEAN,
+				       "point %s rests on a point that is "
+				       "missing, so nothing is removed",
+				       w->r->points[i].id);
 	return 0;
 }
 
@@ -133,8 +166,7 @@ static int choose(struct work *w, struct qi_error *e)
 		return ret;
 	if (w->first)
 		return choose_range(w, e);
-	choose_kept(w, &w->how->keep);
-	keep_needed(w);
+	choose_by_drive(w);
 	return 0;
 }
 
@@ -171,7 +203,8 @@ static int find_ranges(void *arg, uint64_t unit, struct qi_ranges **out,
 	QI_AUTOFREE struct qi_ranges **in =
 		calloc(m->depth + 2, sizeof(struct qi_ranges *));
 	struct qi_hash_tree *t = m->tree;
-	uint64_t size = m->drive->size, last = qi_min(size, m->old_size);
+	uint64_t size = m->drive->size, least = qi_min(size, m->old_size);
+	bool resized = size != m->old_size;
 	struct qi_ranges *all, *inside;
 	size_t used = 0;
 	int ret = in ? 0 : -ENOMEM;
@@ -183,12 +216,17 @@ static int find_ranges(void *arg, uint64_t unit, struct qi_ranges **out,
 	for (size_t i = 0; i <= m->depth && !ret; i++) {
 		ret = qi_hash_tree_stored(&in[used], t);
 		used += !ret;
+		resized |= qi_hash_tree_size(t) != size;
+		least = qi_min(least, qi_hash_tree_size(t));
 		t = qi_hash_tree_below(t);
 	}
-	/* Where the smaller disk ends a chunk has another length. */
-	if (!ret) {
-		ret = qi_ranges_one(&in[used], last ? last - 1 : 0,
-				    last && size != m->old_size);
+	/*
+	 * What was cut off at some time is stored by nobody, and where a disk
+	 * ends a chunk has another length.
+	 */
+	least -= least > 0;
+	if (!ret && resized && size) {
+		ret = qi_ranges_one(&in[used], least, size - least);
 		used += !ret;
 	}
 	if (!in)
@@ -224,6 +262,8 @@ static int take_in(const struct work *w, struct qi_point_drive *o,
 		o->parent = parent;
 		o->from = d->from;
 		o->dirty += d->dirty;
+		if (d->type == QI_BACKUP_RESYNC)
+			o->type = QI_BACKUP_RESYNC;
 		++*depth;
 	}
 	if (!o->parent)

@@ -59,8 +59,8 @@ struct qi_point {
 	char *problem; /* NULL, or why its manifest cannot be used */
 	char *parent;  /* of its first drive; NULL for a full one */
 	enum qi_backup_type type;
-	bool pinned;	    /* prune leaves it alone */
-	size_t chain;	    /* points that a restore reads, with it; 0: some miss */
+	bool pinned;  /* prune leaves it alone */
+	size_t chain; /* points that a restore reads, with it; 0: some miss */
 	struct {
 		int64_t time; /* 0: never, as far as is known */
 		bool read_data;
@@ -80,6 +80,11 @@ struct qi_repo;
 int qi_repo_open(const char *path, bool create, struct qi_repo **out,
 		 struct qi_error *e);
 void qi_repo_free(struct qi_repo *r);
+/*
+ * Finish what interrupted runs have left, where nobody writes to the repository
+ * and it can be written: true then. Points are read anew.
+ */
+bool qi_repo_settle(struct qi_repo *r);
 /* Points, oldest first. Valid until the repository is freed. */
 const struct qi_point *qi_repo_points(const struct qi_repo *r, size_t *count);
 /* Point by id, unique prefix of one, or "last"; or the last not after a time

@@ -115,8 +115,14 @@ static int load_point(struct qi_repo *r, const char *id, struct qi_error *e)
 	if (!p->id)
 		return qi_no_memory(e);
 	/* One bad manifest must not hide the others. */
-	if (qi_manifest_read(path, p, &why))
+	if (qi_manifest_read(path, p, &why)) {
+		struct qi_point bad = { .id = p->id, .pinned = p->pinned };
+
+		p->id = NULL;
+		qi_point_clear(p);
+		*p = bad;
 		p->problem = strdup(why.text);
+	}
 	qi_verified_read(verified, p);
 	return 0;
 }
@@ -319,6 +325,10 @@ const struct qi_point *qi_repo_find(const struct qi_repo *r, const char *which,
 	const struct qi_point *found = NULL;
 	int64_t when;
 
+	if (!*which) {
+		qi_fail(e, EINVAL, "the name of a point is missing");
+		return NULL;
+	}
 	if (strcmp(which, "last") == 0)
 		found = r->count ? &r->points[r->count - 1] : NULL;
 	else if (qi_repo_index(r, which) != SIZE_MAX)
@@ -355,6 +365,7 @@ int qi_repo_open_image(struct qi_repo *r, const struct qi_point *p,
 	const struct qi_point_drive *d = p->problem ? NULL :
 						      qi_point_find(p, drive);
 	QI_AUTOFREE char *path = NULL;
+	int ret;
 
 	if (p->problem)
 		return qi_fail(e, EUCLEAN, "%s", p->problem);
@@ -362,7 +373,14 @@ int qi_repo_open_image(struct qi_repo *r, const struct qi_point *p,
 		return qi_fail(e, ENOENT, "point '%s' has no drive '%s'", p->id,
 			       drive);
 	path = qi_repo_file(r, p->id, d->file);
-	return path ? qi_graph_add(g, path, &how, out, e) : qi_no_memory(e);
+	ret = path ? qi_graph_add(g, path, &how, out, e) : qi_no_memory(e);
+	if (ret || (*out)->facts.size == d->size)
+		return ret;
+	return qi_fail(e, EUCLEAN,
+		       "'%s' has a disk of %llu bytes, not the %llu that were "
+		       "backed up",
+		       path, (unsigned long long)(*out)->facts.size,
+		       (unsigned long long)d->size);
 }
 
 /* The point that the drive of point i rests on; SIZE_MAX: none. */

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "lib/graph.h"
+#include "lib/point.h"
 #include "lib/ranges.h"
 #include "lib/repo.h"
 
@@ -52,23 +53,44 @@ static void check_line(struct work *w, const char *hex, const char *file)
 		finding(w, "'%s' was changed: its checksum differs", file);
 }
 
+/* "DIGITS  NAME", and of which file it has to be. */
+static bool check_sum(struct work *w, char *line, const char *file)
+{
+	size_t len = strcspn(line, "\n");
+
+	if (len < 34 || memcmp(line + 32, "  ", 2))
+		return false;
+	line[len] = line[32] = '\0';
+	if (strcmp(line + 34, file))
+		return false;
+	check_line(w, line, file);
+	return true;
+}
+
 static void check_sums(struct work *w)
 {
 	QI_AUTOFREE char *path = qi_repo_file(w->r, w->p->id, "CHECKSUMS");
 	FILE *in = path ? fopen(path, "re") : NULL;
-	char hex[33], file[512];
-	size_t lines = 0;
+	char *line = NULL;
+	size_t room = 0, lines = 0;
+	bool good = true;
 
 	if (!in) {
 		finding(w, "CHECKSUMS is missing");
 		return;
 	}
-	while (fscanf(in, "%32[0-9a-f]  %511[^/\n]\n", hex, file) == 2) {
-		check_line(w, hex, file);
+	while (good && getline(&line, &room, in) > 0) {
+		const char *file = !lines ? "manifest.json" :
+				   lines <= w->p->drive_count ?
+					    w->p->drives[lines - 1].hashes :
+					    NULL;
+
+		good = file && check_sum(w, line, file);
 		lines++;
 	}
-	if (!feof(in) || lines != w->p->drive_count + 1)
+	if (!good || lines != w->p->drive_count + 1)
 		finding(w, "CHECKSUMS is damaged");
+	free(line);
 	fclose(in);
 }
 
@@ -163,7 +185,7 @@ static int check_rest(struct work *w, const struct qi_point_drive *d,
 		      struct qi_node *n, struct qi_hash_tree *t,
 		      struct qi_error *e)
 {
-	struct qi_ranges *in[2] = { NULL }, *all;
+	struct qi_ranges *in[2] = { NULL }, *all = NULL;
 	uint64_t stored = 0, both = 0;
 	int ret = qi_hash_tree_stored(&all, t);
 
@@ -240,22 +262,21 @@ static int check_drive(struct work *w, const struct qi_point_drive *d,
 	return 0;
 }
 
-static int verify_one(struct qi_repo *r, const struct qi_point *p,
-		      struct qi_verify *v, struct qi_error *e)
+static int verify_one(struct work *w, struct qi_error *e)
 {
-	struct work w = { .r = r, .p = p, .v = v };
+	const struct qi_point *p = w->p;
 	int ret = 0;
 
 	if (p->problem) {
-		finding(&w, "%s", p->problem);
+		finding(w, "%s", p->problem);
 		return 0;
 	}
 	for (size_t i = 0; i < p->drive_count; i++)
-		w.total += p->drives[i].stored + p->drives[i].zero;
-	w.total += v->bytes;
-	check_sums(&w);
+		w->total += p->drives[i].stored + p->drives[i].zero;
+	w->total += w->v->bytes;
+	check_sums(w);
 	for (size_t i = 0; i < p->drive_count && !ret; i++)
-		ret = check_drive(&w, &p->drives[i], e);
+		ret = check_drive(w, &p->drives[i], e);
 	return ret;
 }
 
@@ -272,18 +293,41 @@ static void record(struct qi_repo *r, struct qi_point *p, uint64_t problems,
 		qi_verified_write(path, p, NULL);
 }
 
+/* What the point rests on has to be verified, too. */
+static void want_parents(struct work *w, size_t i, bool *wanted)
+{
+	for (size_t j = 0; j < w->p->drive_count; j++) {
+		const char *parent = w->p->drives[j].parent;
+		size_t k = parent ? qi_repo_index(w->r, parent) : i;
+
+		if (k == SIZE_MAX || k > i)
+			finding(w, "point %s, which it rests on, is missing",
+				parent);
+		else
+			wanted[k] = true;
+	}
+}
+
 /* A point that was verified by this handle is not looked at again. */
 static int verify_index(struct qi_repo *r, size_t i, struct qi_verify *v,
-			struct qi_error *e)
+			bool *wanted, struct qi_error *e)
 {
 	struct qi_point *p = &r->points[i];
+	struct work w = { .r = r, .p = p, .v = v };
 	uint64_t before = v->problems;
 	int ret;
 
 	if (r->verified[i])
 		return 0;
 	r->verified[i] = true;
-	ret = verify_one(r, p, v, e);
+	want_parents(&w, i, wanted);
+	if (qi_repo_is_changing(r, p->id)) {
+		finding(&w, "its files are changed by a prune or merge, which "
+			    "the next backup goes on with if it was "
+			    "interrupted");
+		return 0;
+	}
+	ret = verify_one(&w, e);
 	if (!ret)
 		record(r, p, v->problems - before, v);
 	return ret;
@@ -294,32 +338,15 @@ int qi_repo_verify(struct qi_repo *r, const struct qi_point *p,
 {
 	bool *wanted = calloc(r->count + 1, sizeof(*wanted));
 	size_t i = qi_repo_index(r, p->id);
-	struct work w = { .r = r, .p = p, .v = v };
 	int ret = 0;
 
 	if (!wanted)
 		return qi_no_memory(e);
 	wanted[i] = true;
 	/* Parents are older, so one pass downwards finds all of them. */
-	for (i++; i-- > 0 && !ret;) {
-		const struct qi_point *q = &r->points[i];
-
-		if (!wanted[i])
-			continue;
-		ret = verify_index(r, i, v, e);
-		for (size_t j = 0; j < q->drive_count; j++) {
-			const char *parent = q->drives[j].parent;
-			size_t k = parent ? qi_repo_index(r, parent) : i;
-
-			if (k == SIZE_MAX || k > i)
-				finding(&w,
-					"point %s, which it rests on, is "
-					"missing",
-					parent);
-			else
-				wanted[k] = true;
-		}
-	}
+	for (i++; i-- > 0 && !ret;)
+		if (wanted[i])
+			ret = verify_index(r, i, v, wanted, e);
 	free(wanted);
 	return ret;
 }

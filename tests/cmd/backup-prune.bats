@@ -184,3 +184,27 @@ has() {
   cp -a repo drive
   least=10 each_fault "$QIMG" backup prune -q --keep-last 2 repo
 }
+
+@test "drives of their own: each keeps its share, and none is lost" {
+  local n
+  for n in a b; do
+    mkimage $n.qcow2 1M 5
+    qimg backup -q --full --drive $n.qcow2 --to repo
+  done
+  for n in 1 2 3; do
+    qimg backup -q --resync --drive a.qcow2 --to repo
+    qimg backup -q --resync --drive b.qcow2 --to repo
+  done
+  refuses 1 backup merge repo 000001..last : "has drive 'a'" 'has not'
+  qimg backup prune -q --keep-last 2 repo
+  [ "$(ids)" = "5 6 7 8" ]
+  qimg backup verify -q --read-data repo
+}
+
+@test "a point that is missing: nothing is removed" {
+  mkrepo 4
+  rm -r repo/points/000002-*
+  refuses 4 backup prune --keep-last 1 repo : 'point 000003-' 'is missing'
+  run_qimg backup list repo
+  [[ $output == *" broken "* ]]
+}

@@ -175,3 +175,69 @@ is_right() {
   refuses 4 backup --incremental --drive vm.qcow2 --bitmap daily --to repo : \
     'damaged'
 }
+
+@test "a clear that was lost after a resync: nothing is missed" {
+  local how
+  for how in --incremental --auto; do
+    rm -rf repo
+    back_up --full
+    write vm.qcow2 'write -P 11 0 64k'
+    qimg bitmap clear -q --drive vm.qcow2 daily
+    cp vm.qcow2 before.qcow2
+    back_up --resync
+    mv before.qcow2 vm.qcow2
+    write vm.qcow2 'write -P 12 1M 64k'
+    if [ $how = --incremental ]; then
+      refuses 6 backup $how --drive vm.qcow2 --bitmap daily --to repo : \
+        'does not start at the last backup'
+    else
+      expect_code 3 qimg backup $how --drive vm.qcow2 --bitmap daily --to repo
+      is_right
+    fi
+  done
+  # Nor when the resync has become one with a later point.
+  cp vm.qcow2 before.qcow2
+  back_up --incremental
+  write vm.qcow2 'write -P 13 2M 64k'
+  back_up --incremental
+  qimg backup merge -q repo 000002..last
+  cp before.qcow2 vm.qcow2
+  write vm.qcow2 'write -P 14 3M 64k'
+  refuses 6 backup --incremental --drive vm.qcow2 --bitmap daily --to repo : \
+    'does not start at the last backup'
+}
+
+@test "a disk that shrinks, with zeroes at its new end" {
+  qemu-img create -q -f qcow2 vm.qcow2 16M
+  write vm.qcow2 'write -P 1 0 16M'
+  qimg bitmap add -q --drive vm.qcow2 daily
+  back_up --full
+  write vm.qcow2 'write -z 4M 2M'
+  qimg resize -q --shrink vm.qcow2 6M
+  back_up --incremental
+  is_right
+  qimg restore -q --from repo out.qcow2
+  qemu-img convert -O raw vm.qcow2 vm.raw
+  qimg backup -q --full --drive vm.raw --to raw
+  for size in 5000192 16M 4259840 12M 1M; do
+    truncate -s "$size" vm.raw
+    qimg backup -q --resync --drive vm.raw --to raw
+    qimg backup verify -q --read-data raw
+    qimg restore -q --force --from raw -O raw out.raw
+    cmp out.raw vm.raw
+  done
+  # What was cut off and came back as zero does not show what is below it.
+  qimg backup merge -q raw 000002..last
+  qimg restore -q --force --from raw -O raw out.raw
+  cmp out.raw vm.raw
+  qimg backup verify -q --read-data raw
+}
+
+@test "names with blanks, and those that no list can hold" {
+  cp vm.qcow2 ' a b.qcow2'
+  qimg backup -q --full --drive ' a b.qcow2' --to repo
+  qimg backup verify -q --read-data repo
+  (cd repo/points/0* && xxh128sum --quiet -c CHECKSUMS)
+  cp vm.qcow2 $'a\nb.qcow2'
+  refuses 1 backup --full --drive $'a\nb.qcow2' --to repo : 'control character'
+}

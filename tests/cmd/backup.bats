@@ -468,3 +468,17 @@ last_is() {
   expect_code 4 qimg backup check repo
   says "which drive 'vm' rests on, is missing"
 }
+
+@test "a manifest of which something is missing hides no other point" {
+  local key
+  full
+  increment
+  cp repo/points/000001-*/manifest.json good.json
+  for key in $(jq -r '.drives[0] | keys[]' good.json) file name type; do
+    jq "del(.drives[0].\"$key\")" good.json \
+      >"$(echo repo/points/000001-*)/manifest.json"
+    expect_code 0 qimg backup list --output json repo
+    json '.points | length == 2 and (.[1].problem == null)'
+    expect_code 0 qimg backup list repo
+  done
+}

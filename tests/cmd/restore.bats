@@ -192,3 +192,9 @@ setup() {
   rm repo/points/000001-*/vm.hashes
   refuses 1 restore --from repo --at 000001 b.qcow2 : vm.hashes
 }
+
+@test "an image that got another size is not restored" {
+  qemu-img resize -q --shrink repo/points/000001-*/vm.qcow2 1M
+  refuses 4 restore --from repo --at 000001 a.qcow2 : \
+    'has a disk of 1048576 bytes, not the 4194304'
+}
