@@ -75,7 +75,7 @@ bad_field() {
 @test "header: tables that are not there" {
   bad_field $L1_SIZE 4 0 4 'l1_size is 0'
   bad_field $L1_SIZE 4 0xffffffff 4 'l1_size is 4294967295'
-  bad_field $L1_SIZE 4 0x400000 4 'L1 table'
+  bad_field $L1_SIZE 4 0x80000 4 'L1 table'
   bad_field $L1_OFFSET 8 $((1 << 40)) 4 'L1 table'
   bad_field $L1_OFFSET 8 512 4 'not aligned'
   bad_field $L1_OFFSET 8 -65536 4 'L1 table'
