@@ -47,7 +47,7 @@ static int add(struct found *f, uint64_t off, uint64_t len, struct qi_error *e)
 		last->len += len;
 		return 0;
 	}
-	if (f->count == f->room) {
+	if (!f->ranges || f->count == f->room) {
 		size_t room = f->room ? 2 * f->room : 64;
 
 		last = realloc(f->ranges, room * sizeof(*last));

@@ -62,7 +62,7 @@ static inline uint64_t qi_hash_tree_span(unsigned level)
 
 static inline uint64_t qi_hash_tree_key(unsigned level, uint64_t number)
 {
-	return (uint64_t)level << 56 | number;
+	return level * (1ull << 56) | number;
 }
 
 static inline unsigned qi_hash_tree_level(uint64_t key)

@@ -196,23 +196,16 @@ struct merge {
 	uint64_t old_size; /* of the disk below; 0: nothing is below */
 };
 
-static int find_ranges(void *arg, uint64_t unit, struct qi_ranges **out,
-		       struct qi_error *e)
+/* Room for two more than there are points to take in. */
+static int collect_ranges(const struct merge *m, struct qi_ranges **in,
+			  struct qi_ranges **out)
 {
-	struct merge *m = arg;
-	QI_AUTOFREE struct qi_ranges **in =
-		calloc(m->depth + 2, sizeof(struct qi_ranges *));
-	struct qi_hash_tree *t = m->tree;
 	uint64_t size = m->drive->size, least = qi_min(size, m->old_size);
+	struct qi_hash_tree *t = m->tree;
 	bool resized = size != m->old_size;
-	struct qi_ranges *all, *inside;
 	size_t used = 0;
-	int ret = in ? 0 : -ENOMEM;
+	int ret = 0;
 
-	*out = NULL;
-	/* With nothing below, all of the disk. */
-	if (!m->old_size)
-		return ret ? qi_no_memory(e) : 0;
 	for (size_t i = 0; i <= m->depth && !ret; i++) {
 		ret = qi_hash_tree_stored(&in[used], t);
 		used += !ret;
@@ -229,14 +222,28 @@ static int find_ranges(void *arg, uint64_t unit, struct qi_ranges **out,
 		ret = qi_ranges_one(&in[used], least, size - least);
 		used += !ret;
 	}
-	if (!in)
-		return qi_no_memory(e);
-	ret = qi_ranges_collect(&all, in, used, ret);
+	return qi_ranges_collect(out, in, used, ret);
+}
+
+static int find_ranges(void *arg, uint64_t unit, struct qi_ranges **out,
+		       struct qi_error *e)
+{
+	struct merge *m = arg;
+	struct qi_ranges **in, *all, *inside;
+	int ret;
+
+	*out = NULL;
+	/* With nothing below, all of the disk. */
+	if (!m->old_size)
+		return 0;
+	in = calloc(m->depth + 2, sizeof(struct qi_ranges *));
+	ret = in ? collect_ranges(m, in, &all) : -ENOMEM;
+	free(in);
 	if (!ret)
-		ret = qi_ranges_clip(&inside, all, size);
+		ret = qi_ranges_clip(&inside, all, m->drive->size);
 	if (!ret)
 		ret = qi_ranges_round(out, inside, qi_max(unit, QI_HASH_UNIT),
-				      size);
+				      m->drive->size);
 	return ret ? qi_no_memory(e) : 0;
 }
 

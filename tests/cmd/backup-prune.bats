@@ -152,7 +152,6 @@ has() {
 }
 
 @test "a point that is damaged: nothing is removed" {
-  local before
   mkrepo 3
   # What a merge has to read.
   printf x | dd of="$(echo repo/points/000002-*/vm.qcow2)" bs=1 \
@@ -172,7 +171,7 @@ has() {
       n=$((10#$(sed 's,.*/\(0[0-9]*\)-.*,\1,' <<<"$f")))
       oracle_equal "$f" ../"$n.raw"
     done
-    [ -e repo/points/000003-*/vm.qcow2 ] && [ -e repo/points/000004-*/vm.qcow2 ]
+    [[ $(ids) == *"3 4" ]]
     qimg restore -q --from repo -O raw ../out.raw --force
     cmp ../out.raw ../4.raw
     qimg backup prune -q --keep-last 2 repo

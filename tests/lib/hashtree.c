@@ -245,7 +245,7 @@ static void test_flips(void)
 	if (qi_hash_tree_writer_new(&w, "above", size, b, &e))
 		abort();
 	random_fill(&rnd, &now[68], sizeof(*now));
-	qi_hash_tree_writer_add(w, 68 * QI_HASH_UNIT, 1, &now[68], &e);
+	qi_hash_tree_writer_add(w, 68ull * QI_HASH_UNIT, 1, &now[68], &e);
 	if (qi_hash_tree_writer_finish(w, &root, &e))
 		abort();
 	qi_hash_tree_writer_free(w);
