@@ -24,7 +24,7 @@ refused() {
   run_apart qemu-img check bad.qcow2
   if [ "$status" = 2 ]; then
     check=
-    expect_code 2 timeout -s KILL 2 "$QIMG" check bad.qcow2
+    expect_code 2 timeout -s KILL 10 "$QIMG" check bad.qcow2
   fi
   for args in info map $check 'convert -O raw' 'convert -f qcow2 -O qcow2'; do
     # shellcheck disable=SC2086 # it is several words
@@ -306,7 +306,7 @@ same_check_counts() {
     truncate $f, $at + 65536;'
   one_line 1 snapshot -l bad.qcow2
   [[ $stderr == *'more than'* ]]
-  expect_code 0 timeout -s KILL 2 "$QIMG" info bad.qcow2
+  expect_code 0 timeout -s KILL 10 "$QIMG" info bad.qcow2
   [[ $stderr == *'warning: '*'more than'* ]]
 }
 

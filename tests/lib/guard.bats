@@ -83,7 +83,7 @@ rests() {
   (
     # A sanitizer's own maps are larger.
     [ -n "$QIMG_SAN" ] || ulimit -v 200000
-    timeout 5 "$QIMG" commit -q --drive vm --dry-run
+    timeout 20 "$QIMG" commit -q --drive vm --dry-run
   )
 }
 
