@@ -361,20 +361,6 @@ static int plan_steps(const struct qi_backup_work *w,
 	return ret;
 }
 
-/* A point is what most has been done for one of its drives. */
-static void sum_up(struct qi_point *p)
-{
-	bool compared = false, on_point = false;
-
-	for (size_t i = 0; i < p->drive_count; i++) {
-		compared |= p->drives[i].type == QI_BACKUP_RESYNC;
-		on_point |= p->drives[i].type != QI_BACKUP_FULL;
-	}
-	p->type = compared ? QI_BACKUP_RESYNC :
-		  on_point ? QI_BACKUP_INCREMENTAL :
-			     QI_BACKUP_FULL;
-}
-
 int qi_backup_plan(struct qi_backup_work *w, struct qi_plan *plan,
 		   struct qi_error *e)
 {
@@ -397,13 +383,5 @@ int qi_backup_plan(struct qi_backup_work *w, struct qi_plan *plan,
 		if (!ret && plan_steps(w, s, plan))
 			ret = qi_no_memory(e);
 	}
-	if (ret)
-		return ret;
-	sum_up(&w->point);
-	if (w->point.drives[0].parent) {
-		w->point.parent = strdup(w->point.drives[0].parent);
-		if (!w->point.parent)
-			return qi_no_memory(e);
-	}
-	return 0;
+	return ret ? ret : qi_point_sum_up(&w->point, e);
 }

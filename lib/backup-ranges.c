@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "lib/backup.h"
+#include "lib/files.h"
 #include "lib/ranges.h"
 
 /* ----------------------------------------------------------- increments */
@@ -36,25 +37,26 @@ struct found {
 	struct qi_hash_tree *below;
 	uint64_t size; /* of the disk */
 	struct qi_range *ranges;
-	size_t count, room;
+	size_t count;
 };
 
 static int add(struct found *f, uint64_t off, uint64_t len, struct qi_error *e)
 {
-	struct qi_range *last = f->count ? &f->ranges[f->count - 1] : NULL;
+	if (f->count) {
+		struct qi_range *last = &f->ranges[f->count - 1];
 
-	if (last && last->off + last->len == off) {
-		last->len += len;
-		return 0;
+		if (last->off + last->len == off) {
+			last->len += len;
+			return 0;
+		}
 	}
-	if (!f->ranges || f->count == f->room) {
-		size_t room = f->room ? 2 * f->room : 64;
+	if (qi_is_full(f->count)) {
+		struct qi_range *all =
+			realloc(f->ranges, (2 * f->count + 1) * sizeof(*all));
 
-		last = realloc(f->ranges, room * sizeof(*last));
-		if (!last)
+		if (!all)
 			return qi_no_memory(e);
-		f->ranges = last;
-		f->room = room;
+		f->ranges = all;
 	}
 	f->ranges[f->count++] = (struct qi_range){ off, len };
 	return 0;

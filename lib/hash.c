@@ -19,6 +19,13 @@ struct qi_hash qi_hash_of(const void *data, size_t len)
 	return h;
 }
 
+struct qi_hash qi_hash_of_content(const void *data, size_t len)
+{
+	const struct qi_hash null = { { 0 } };
+
+	return qi_is_zero(data, len) ? null : qi_hash_of(data, len);
+}
+
 bool qi_hash_is_null(const struct qi_hash *h)
 {
 	return qi_is_zero(h, sizeof(*h));

@@ -11,15 +11,15 @@
 
 /* Content hashes are per chunk of this grid, whatever the cluster size. */
 #define QI_HASH_UNIT 65536u
-#define QI_HASH_TEXT 33 /* hexadecimal, with the null byte */
 
 struct qi_hash qi_hash_of(const void *data, size_t len);
+/* The same of what stands in a tree: null when it is all zero. */
+struct qi_hash qi_hash_of_content(const void *data, size_t len);
 /* Of a whole file. */
 int qi_hash_file(const char *path, struct qi_hash *out, struct qi_error *e);
 /* The null hash stands for what is zero. */
 bool qi_hash_is_null(const struct qi_hash *h);
 bool qi_hash_equal(const struct qi_hash *a, const struct qi_hash *b);
-void qi_hash_format(const struct qi_hash *h, char text[QI_HASH_TEXT]);
 /* False unless it is 32 lower case digits. */
 bool qi_hash_parse(struct qi_hash *h, const char *text);
 

@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 
+#include "lib/files.h"
 #include "lib/hashnode.h"
 
 #define BUFFER 65536u
@@ -27,7 +28,7 @@ struct qi_hash_tree_writer {
 	struct level level[TREE_LEVELS];
 	uint64_t zero_end; /* chunk up to which zeroes were written */
 	struct disk_entry *index;
-	uint64_t count, room;
+	uint64_t count;
 	uint64_t off; /* of what is in buf */
 	size_t used;
 	uint8_t buf[BUFFER];
@@ -64,14 +65,13 @@ static int put(struct qi_hash_tree_writer *w, const void *data, size_t len,
 static int write_node(struct qi_hash_tree_writer *w, const struct disk_node *n,
 		      struct qi_error *e)
 {
-	if (w->count == w->room) {
-		uint64_t room = w->room ? 2 * w->room : 64;
-		struct disk_entry *all = realloc(w->index, room * sizeof(*all));
+	if (qi_is_full(w->count)) {
+		struct disk_entry *all =
+			realloc(w->index, (2 * w->count + 1) * sizeof(*all));
 
 		if (!all)
 			return qi_no_memory(e);
 		w->index = all;
-		w->room = room;
 	}
 	w->index[w->count] = (struct disk_entry){ n->key, be64_put(w->count) };
 	w->count++;

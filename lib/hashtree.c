@@ -16,11 +16,7 @@ unsigned qi_hash_tree_depth(uint64_t chunks)
 
 struct qi_hash qi_hash_tree_node_hash(const struct disk_node *n)
 {
-	const struct qi_hash null = { { 0 } };
-
-	return qi_is_zero(n->child, sizeof(n->child)) ?
-		       null :
-		       qi_hash_of(n->child, sizeof(n->child));
+	return qi_hash_of_content(n->child, sizeof(n->child));
 }
 
 struct qi_hash qi_hash_tree_root_hash(uint64_t size, const struct qi_hash *top)

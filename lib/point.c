@@ -4,12 +4,10 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "lib/files.h"
 #include "lib/image.h"
 #include "lib/point.h"
 #include "lib/ranges.h"
-
-#define PARTIAL ".partial-"
-#define REBUILT ".rebuilt-"
 
 static char *hidden(const struct qi_repo *r, const char *prefix, const char *id)
 {
@@ -20,7 +18,7 @@ static char *hidden(const struct qi_repo *r, const char *prefix, const char *id)
 
 int qi_point_start(struct qi_point_maker *m, struct qi_error *e)
 {
-	m->folder = hidden(m->r, PARTIAL, m->point->id);
+	m->folder = hidden(m->r, QI_POINT_PARTIAL, m->point->id);
 	return m->folder ? qi_mkdir(m->folder, e) : qi_no_memory(e);
 }
 
@@ -156,6 +154,23 @@ static int write_checksums(struct qi_point_maker *m, struct qi_error *e)
 	return ret ? ret : qi_write_text(path, text, e);
 }
 
+int qi_point_sum_up(struct qi_point *p, struct qi_error *e)
+{
+	const char *parent = p->drives[0].parent;
+	bool compared = false, on_point = false;
+
+	for (size_t i = 0; i < p->drive_count; i++) {
+		compared |= p->drives[i].type == QI_BACKUP_RESYNC;
+		on_point |= p->drives[i].type != QI_BACKUP_FULL;
+	}
+	p->type = compared ? QI_BACKUP_RESYNC :
+		  on_point ? QI_BACKUP_INCREMENTAL :
+			     QI_BACKUP_FULL;
+	free(p->parent);
+	p->parent = parent ? strdup(parent) : NULL;
+	return parent && !p->parent ? qi_no_memory(e) : 0;
+}
+
 int qi_point_complete(struct qi_point_maker *m, struct qi_error *e)
 {
 	QI_AUTOFREE char *path = qi_path_join(m->folder, "manifest.json");
@@ -205,7 +220,7 @@ void qi_point_abort(struct qi_point_maker *m)
 int qi_repo_remove(struct qi_repo *r, const char *id, struct qi_error *e)
 {
 	QI_AUTOFREE char *path = qi_path_join(r->points_path, id);
-	QI_AUTOFREE char *away = hidden(r, PARTIAL, id);
+	QI_AUTOFREE char *away = hidden(r, QI_POINT_PARTIAL, id);
 	int ret = path && away ? qi_rename(path, away, e) : qi_no_memory(e);
 
 	if (!ret)
@@ -236,27 +251,27 @@ static int move_turn(const char *from, const char *to, unsigned turn,
 {
 	DIR *dir = opendir(from);
 	struct dirent *d;
-	int ret = dir ? 0 :
-			qi_fail(e, errno, "cannot read '%s': %s", from,
-				strerror(errno));
+	int ret = 0;
 
+	if (!dir)
+		return qi_cannot_read_folder(from, e);
 	while (!ret && (d = readdir(dir))) {
-		QI_AUTOFREE char *new = qi_path_join(from, d->d_name);
-		QI_AUTOFREE char *old = qi_path_join(to, d->d_name);
+		QI_AUTOFREE char *source = qi_path_join(from, d->d_name);
+		QI_AUTOFREE char *target = qi_path_join(to, d->d_name);
 
 		if (d->d_name[0] == '.' || turn_of(d->d_name) != turn)
 			continue;
-		ret = new &&old ? qi_rename(new, old, e) : qi_no_memory(e);
+		ret = source && target ? qi_rename(source, target, e) :
+					 qi_no_memory(e);
 	}
-	if (dir)
-		closedir(dir);
+	closedir(dir);
 	return ret ? ret : qi_sync_folder(to, e);
 }
 
 /* Go on with what was decided. */
 static int finish_rebuilt(struct qi_repo *r, const char *id, struct qi_error *e)
 {
-	QI_AUTOFREE char *from = hidden(r, REBUILT, id);
+	QI_AUTOFREE char *from = hidden(r, QI_POINT_REBUILT, id);
 	QI_AUTOFREE char *to = qi_path_join(r->points_path, id);
 	QI_AUTOFREE char *verified = qi_repo_file(r, id, "verified.json");
 	struct stat st;
@@ -277,7 +292,8 @@ static int finish_rebuilt(struct qi_repo *r, const char *id, struct qi_error *e)
 
 int qi_point_replace(struct qi_point_maker *m, struct qi_error *e)
 {
-	QI_AUTOFREE char *rebuilt = hidden(m->r, REBUILT, m->point->id);
+	QI_AUTOFREE char *rebuilt =
+		hidden(m->r, QI_POINT_REBUILT, m->point->id);
 	int ret = rebuilt ? qi_rename(m->folder, rebuilt, e) : qi_no_memory(e);
 
 	if (!ret)
@@ -287,7 +303,7 @@ int qi_point_replace(struct qi_point_maker *m, struct qi_error *e)
 
 bool qi_repo_is_changing(const struct qi_repo *r, const char *id)
 {
-	QI_AUTOFREE char *path = hidden(r, REBUILT, id);
+	QI_AUTOFREE char *path = hidden(r, QI_POINT_REBUILT, id);
 	struct stat st;
 
 	return path && !stat(path, &st);
@@ -297,23 +313,25 @@ int qi_repo_finish(struct qi_repo *r, struct qi_error *e)
 {
 	DIR *dir = opendir(r->points_path);
 	struct dirent *d;
-	int ret = dir ? 0 :
-			qi_fail(e, errno, "cannot read '%s': %s",
-				r->points_path, strerror(errno));
+	int ret = 0;
 
+	if (!dir)
+		return qi_cannot_read_folder(r->points_path, e);
 	while (!ret && (d = readdir(dir))) {
 		QI_AUTOFREE char *path =
 			qi_path_join(r->points_path, d->d_name);
 
 		if (!path)
 			ret = qi_no_memory(e);
-		else if (!strncmp(d->d_name, REBUILT, strlen(REBUILT)))
-			ret = finish_rebuilt(r, d->d_name + strlen(REBUILT), e);
-		else if (!strncmp(d->d_name, PARTIAL, strlen(PARTIAL)))
+		else if (!strncmp(d->d_name, QI_POINT_REBUILT,
+				  strlen(QI_POINT_REBUILT)))
+			ret = finish_rebuilt(
+				r, d->d_name + strlen(QI_POINT_REBUILT), e);
+		else if (!strncmp(d->d_name, QI_POINT_PARTIAL,
+				  strlen(QI_POINT_PARTIAL)))
 			ret = remove_folder(path, e);
 	}
-	if (dir)
-		closedir(dir);
+	closedir(dir);
 	return ret;
 }
 

@@ -16,6 +16,10 @@
 
 #include "lib/repo.h"
 
+/* Hidden folders of points, before the id. */
+#define QI_POINT_PARTIAL ".partial-"
+#define QI_POINT_REBUILT ".rebuilt-"
+
 struct qi_point_maker {
 	struct qi_repo *r;
 	struct qi_point *point; /* id and drives; its sizes are set */
@@ -41,6 +45,8 @@ int qi_point_start(struct qi_point_maker *m, struct qi_error *e);
 /* Image and hashes of a drive; o->root is what they are the hash of. */
 int qi_point_store(struct qi_point_maker *m, struct qi_point_drive *o,
 		   struct qi_point_source *s, struct qi_error *e);
+/* Type and parent of a point, by those of its drives. */
+int qi_point_sum_up(struct qi_point *p, struct qi_error *e);
 /* Manifest and checksums, and all is durable. */
 int qi_point_complete(struct qi_point_maker *m, struct qi_error *e);
 /* It is a point from now on. */

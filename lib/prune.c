@@ -342,21 +342,10 @@ static int add_size(const struct work *w, struct qi_point *now,
 	return 0;
 }
 
-/* The parent of a point is that of its first drive. */
-static int take_parent(struct qi_point *now, struct qi_error *e)
-{
-	const char *parent = now->drives[0].parent;
-
-	free(now->parent);
-	now->parent = parent ? strdup(parent) : NULL;
-	return parent && !now->parent ? qi_no_memory(e) : 0;
-}
-
 static int merge_drives(struct work *w, struct qi_point_maker *m,
 			const struct qi_point *p, struct qi_error *e)
 {
 	struct qi_point *now = m->point;
-	bool rests = false;
 	int ret = 0;
 
 	now->file_size = 0;
@@ -365,11 +354,8 @@ static int merge_drives(struct work *w, struct qi_point_maker *m,
 
 		ret = id_goes(w, o->parent) ? merge_drive(w, m, p, o, e) :
 					      add_size(w, now, o, e);
-		rests |= o->parent != NULL;
 	}
-	if (!rests)
-		now->type = QI_BACKUP_FULL;
-	return ret ? ret : take_parent(now, e);
+	return ret ? ret : qi_point_sum_up(now, e);
 }
 
 static int merge_point(struct work *w, const struct qi_point *p,

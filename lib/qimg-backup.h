@@ -13,6 +13,8 @@ struct qi_expected; /* see qi_repo_expected() */
 struct qi_hash {
 	uint8_t b[16]; /* XXH3-128, canonical form */
 };
+#define QI_HASH_TEXT 33 /* hexadecimal, with the null byte */
+void qi_hash_format(const struct qi_hash *h, char text[QI_HASH_TEXT]);
 
 enum qi_backup_type {
 	QI_BACKUP_FULL,	       /* all of the disk, on nothing */

@@ -5,7 +5,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "lib/repo.h"
+#include "lib/files.h"
+#include "lib/point.h"
 
 static void say(struct qi_repo_check *c, bool is_problem, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -34,8 +35,7 @@ static int each_name(const char *path,
 	struct dirent *d;
 
 	if (!dir)
-		return qi_fail(e, errno, "cannot read '%s': %s", path,
-			       strerror(errno));
+		return qi_cannot_read_folder(path, e);
 	while ((d = readdir(dir)))
 		if (strcmp(d->d_name, ".") && strcmp(d->d_name, ".."))
 			fn(c, of, d->d_name);
@@ -68,18 +68,18 @@ static void check_folder(struct qi_repo_check *c, const void *of,
 {
 	const struct qi_repo *r = of;
 
-	if (!strncmp(name, ".partial-", 9))
+	if (!strncmp(name, QI_POINT_PARTIAL, strlen(QI_POINT_PARTIAL)))
 		say(c, false,
 		    "'points/%s' is a point that is being written or removed, "
 		    "or that an interrupted run has left; the next backup "
 		    "removes it",
 		    name);
-	else if (!strncmp(name, ".rebuilt-", 9))
+	else if (!strncmp(name, QI_POINT_REBUILT, strlen(QI_POINT_REBUILT)))
 		say(c, false,
 		    "'points/%s' has files that take the place of those in "
 		    "point %s; when that was interrupted, the next backup "
 		    "goes on with it",
-		    name, name + 9);
+		    name, name + strlen(QI_POINT_REBUILT));
 	else if (qi_repo_index(r, name) == SIZE_MAX)
 		say(c, false, "'points/%s' is no point", name);
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "lib/files.h"
 #include "lib/graph.h"
 #include "lib/lock.h"
 #include "lib/repo.h"
@@ -160,8 +161,7 @@ int qi_repo_load(struct qi_repo *r, struct qi_error *e)
 
 	drop_points(r);
 	if (!dir)
-		return qi_fail(e, errno, "cannot read '%s': %s", r->points_path,
-			       strerror(errno));
+		return qi_cannot_read_folder(r->points_path, e);
 	while (!ret && (d = readdir(dir)))
 		if (is_point_id(d->d_name))
 			ret = load_point(r, d->d_name, e);
@@ -302,6 +302,17 @@ const struct qi_point_drive *qi_point_find(const struct qi_point *p,
 	return NULL;
 }
 
+int qi_point_need(const struct qi_point *p, const char *drive,
+		  const struct qi_point_drive **out, struct qi_error *e)
+{
+	if (p->problem)
+		return qi_fail(e, EUCLEAN, "%s", p->problem);
+	*out = qi_point_find(p, drive);
+	return *out ? 0 :
+		      qi_fail(e, ENOENT, "point '%s' has no drive '%s'", p->id,
+			      drive);
+}
+
 const struct qi_point *qi_repo_last(const struct qi_repo *r, const char *drive)
 {
 	for (size_t i = r->count; i-- > 0;)
@@ -362,16 +373,12 @@ int qi_repo_open_image(struct qi_repo *r, const struct qi_point *p,
 {
 	const struct qi_open how = { .format = "qcow2",
 				     .access = QI_ACCESS_READ };
-	const struct qi_point_drive *d = p->problem ? NULL :
-						      qi_point_find(p, drive);
 	QI_AUTOFREE char *path = NULL;
-	int ret;
+	const struct qi_point_drive *d;
+	int ret = qi_point_need(p, drive, &d, e);
 
-	if (p->problem)
-		return qi_fail(e, EUCLEAN, "%s", p->problem);
-	if (!d)
-		return qi_fail(e, ENOENT, "point '%s' has no drive '%s'", p->id,
-			       drive);
+	if (ret)
+		return ret;
 	path = qi_repo_file(r, p->id, d->file);
 	ret = path ? qi_graph_add(g, path, &how, out, e) : qi_no_memory(e);
 	if (ret || (*out)->facts.size == d->size)
@@ -388,17 +395,12 @@ static int find_below(const struct qi_repo *r, size_t i, const char *drive,
 		      size_t *out, struct qi_error *e)
 {
 	const struct qi_point *p = &r->points[i];
-	const struct qi_point_drive *d = p->problem ? NULL :
-						      qi_point_find(p, drive);
+	const struct qi_point_drive *d;
+	int ret = qi_point_need(p, drive, &d, e);
 
 	*out = SIZE_MAX;
-	if (p->problem)
-		return qi_fail(e, EUCLEAN, "%s", p->problem);
-	if (!d)
-		return qi_fail(e, ENOENT, "point '%s' has no drive '%s'", p->id,
-			       drive);
-	if (!d->parent)
-		return 0;
+	if (ret || !d->parent)
+		return ret;
 	*out = qi_repo_index(r, d->parent);
 	/* Parents are older, so there is an end. */
 	return *out < i ? 0 :

@@ -34,6 +34,9 @@ size_t qi_repo_index(const struct qi_repo *r, const char *id);
 const struct qi_point *qi_repo_last(const struct qi_repo *r, const char *drive);
 const struct qi_point_drive *qi_point_find(const struct qi_point *p,
 					   const char *drive);
+/* The same; -EUCLEAN when the point cannot be used, -ENOENT without it. */
+int qi_point_need(const struct qi_point *p, const char *drive,
+		  const struct qi_point_drive **out, struct qi_error *e);
 /* The hashes of a drive in a point; checked against the manifests. */
 int qi_repo_tree(const struct qi_repo *r, const struct qi_point *p,
 		 const char *drive, struct qi_hash_tree **out,

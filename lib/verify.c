@@ -126,7 +126,7 @@ static int check_chunk(struct work *w, const struct qi_point_drive *d,
 		       struct qi_error *e)
 {
 	size_t len = (size_t)qi_min(QI_HASH_UNIT, d->size - off);
-	struct qi_hash is = { { 0 } };
+	struct qi_hash is;
 	int ret = qi_read(n, off, len, buf, e);
 
 	if (ret == -EUCLEAN) {
@@ -135,8 +135,7 @@ static int check_chunk(struct work *w, const struct qi_point_drive *d,
 	}
 	if (ret)
 		return ret;
-	if (!qi_is_zero(buf, len))
-		is = qi_hash_of(buf, len);
+	is = qi_hash_of_content(buf, len);
 	if (!qi_hash_equal(&is, want))
 		finding(w,
 			"'%s': the data at %llu, %zu bytes, is not what was "

@@ -10,11 +10,10 @@
 
 static json_t *drive_json(const struct qi_point_drive *d)
 {
-	char root[2 * sizeof(d->root.b) + 1];
+	char root[QI_HASH_TEXT];
 	json_t *o = json_object();
 
-	for (size_t i = 0; i < sizeof(d->root.b); i++)
-		snprintf(root + 2 * i, 3, "%02x", d->root.b[i]);
+	qi_hash_format(&d->root, root);
 	json_object_set_new(o, "name", qi_json_text(d->name));
 	json_object_set_new(o, "type",
 			    qi_json_text(qi_backup_type_name(d->type)));
