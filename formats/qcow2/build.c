@@ -17,6 +17,9 @@
 #define SUBCLUSTERS_DATA UINT32_MAX
 #define SUBCLUSTERS_ZERO ((uint64_t)UINT32_MAX << 32)
 
+/* What file systems keep as a hole, or do not. */
+#define L2_PIECE 4096u
+
 /* Refcounts of the clusters from block `index` on; 0 is to become 1. */
 struct counts {
 	unsigned block_bits; /* log2 of entries in a block */
@@ -163,12 +166,41 @@ static int write_refcounts(struct builder *b, struct qi_error *e)
 
 /* ------------------------------------------------------------- mappings */
 
+/* Bytes of the table from `at` on that are pieces of zeroes, or are none. */
+static size_t l2_run(const struct builder *b, size_t at, bool zero)
+{
+	const size_t piece = qi_min(b->base.unit, L2_PIECE);
+	size_t end = at;
+
+	while (end < b->base.unit &&
+	       qi_is_zero((const uint8_t *)b->l2 + end, piece) == zero)
+		end += piece;
+	return end - at;
+}
+
+/*
+ * The file is new: what is not written of it is zero. Where little of a large
+ * disk is mapped, most of each table is.
+ */
 static int write_l2(struct builder *b, struct qi_error *e)
 {
+	size_t at = 0;
+	int ret = 0;
+
 	if (b->l2_index == QI_NO_OFFSET)
 		return 0;
 	b->l1[b->l2_index] = be64_put(b->l2_off | QCOW2_COPIED);
-	return qi_file_write(b->file, b->l2_off, b->base.unit, b->l2, e);
+	while (at < b->base.unit && !ret) {
+		size_t len;
+
+		at += l2_run(b, at, true);
+		len = l2_run(b, at, false);
+		if (len)
+			ret = qi_file_write(b->file, b->l2_off + at, len,
+					    (const uint8_t *)b->l2 + at, e);
+		at += len;
+	}
+	return ret;
 }
 
 /* Make the table of guest offset off the current one. Called first. */
