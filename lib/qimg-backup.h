@@ -15,6 +15,13 @@ struct qi_hash {
 };
 #define QI_HASH_TEXT 33 /* hexadecimal, with the null byte */
 void qi_hash_format(const struct qi_hash *h, char text[QI_HASH_TEXT]);
+/*
+ * What the guest reads, as one hash: equal for equal size and content, however
+ * they are stored. It is the root of a point of it. threads 0: one a processor.
+ */
+int qi_digest(struct qi_node *n, unsigned threads,
+	      const struct qi_progress *progress, struct qi_hash *out,
+	      struct qi_error *e);
 
 enum qi_backup_type {
 	QI_BACKUP_FULL,	       /* all of the disk, on nothing */
