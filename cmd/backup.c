@@ -17,7 +17,8 @@
 #include "cmd/common/prune.h"
 
 static struct {
-	bool full, incremental, resync, any, compress, read_data;
+	bool full, incremental, resync, any, compress;
+	uint32_t read_data; /* in millionths */
 	struct qi_list drives;
 	const char *bitmap, *to;
 	unsigned threads;
@@ -63,8 +64,11 @@ static const struct qi_option check_options[] = {
 };
 
 static const struct qi_option verify_options[] = {
-	QI_OPT_FLAG("read-data", 0, &opt.read_data,
-		    "compare all stored data with its hashes"),
+	{ .name = "read-data",
+	  .arg = "P%",
+	  .help = "compare stored data with its hashes, or a part of it",
+	  .type = QI_OPTION_PART,
+	  .value = &opt.read_data },
 	QI_OPT_OUTPUT(&opt.output),
 	QI_OPT_PROGRESS(&opt.progress),
 	QI_OPT_QUIET(&opt.quiet),
@@ -288,7 +292,7 @@ static int verify_point(struct verification *v, struct qi_repo *r,
 			const struct qi_point *p, struct qi_error *e)
 {
 	struct qi_verify verify = {
-		.read_data = opt.read_data,
+		.read = opt.read_data,
 		.record = v->record,
 		.finding = on_finding,
 		.arg = v,
@@ -358,6 +362,9 @@ static void print_verified(struct verification *v, int ret,
 		       (unsigned long long)v->files);
 		if (opt.read_data)
 			printf("%s read, ", qi_human_size(human, v->bytes));
+		if (opt.read_data && opt.read_data < QI_VERIFY_ALL)
+			printf("which is %s of the data, ",
+			       qi_human_part(human, opt.read_data));
 		if (v->problems)
 			printf("%llu problem%s\n",
 			       (unsigned long long)v->problems,
@@ -387,6 +394,8 @@ static int run_verify(int argc, char **argv)
 		qi_json_begin(&v.json);
 		qi_json_member(&v.json, "read-data",
 			       json_boolean(opt.read_data));
+		qi_json_member(&v.json, "percent",
+			       json_real(opt.read_data / 10000.0));
 		qi_json_list_begin(&v.json, "findings");
 	}
 	ret = p ? verify_point(&v, r, p, &e) : verify_all(&v, r, &e);
@@ -472,9 +481,10 @@ static const struct qi_command list = {
 static const struct qi_command verify = {
 	.name = "verify",
 	.summary = "verify points and what they rest on",
-	.synopsis = QI_LINES("[--read-data] [OPTION]... REPO [POINT]"),
+	.synopsis = QI_LINES("[--read-data[=P%]] [OPTION]... REPO [POINT]"),
 	.options = verify_options,
 	.examples = QI_LINES("qimg backup verify /backup/vm",
+			     "qimg backup verify --read-data=3% /backup/vm",
 			     "qimg backup verify --read-data /backup/vm last"),
 	.min_args = 1,
 	.max_args = 2,

@@ -319,12 +319,17 @@ void qi_verified_read(const char *path, struct qi_point *p)
 	json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
 	QI_AUTOFREE char *when = NULL;
 	struct qi_point is = { .id = NULL };
+	uint64_t read, next;
 
 	if (take_text(root, "time", false, &when) &&
 	    qi_time_parse(when, &is.verified.time) &&
-	    take_bool(root, "read-data", &is.verified.read_data) &&
-	    take_uint(root, "problems", &is.verified.problems))
+	    take_uint(root, "read", &read) && read <= QI_VERIFY_ALL &&
+	    take_uint(root, "next", &next) && next < QI_VERIFY_ALL &&
+	    take_uint(root, "problems", &is.verified.problems)) {
+		is.verified.read = (uint32_t)read;
+		is.verified.next = (uint32_t)next;
 		p->verified = is.verified;
+	}
 	json_decref(root);
 }
 
@@ -337,9 +342,9 @@ int qi_verified_write(const char *path, const struct qi_point *p,
 	int ret;
 
 	qi_time_format(p->verified.time, when);
-	text = qi_format_text("{\n  \"time\": \"%s\",\n  \"read-data\": %s,"
-			      "\n  \"problems\": %llu\n}\n",
-			      when, p->verified.read_data ? "true" : "false",
+	text = qi_format_text("{\n  \"time\": \"%s\",\n  \"read\": %u,\n"
+			      "  \"next\": %u,\n  \"problems\": %llu\n}\n",
+			      when, p->verified.read, p->verified.next,
 			      (unsigned long long)p->verified.problems);
 	if (!text)
 		return qi_no_memory(e);

@@ -71,8 +71,9 @@ struct qi_point {
 	bool pinned;  /* prune leaves it alone */
 	size_t chain; /* points that a restore reads, with it; 0: some miss */
 	struct {
-		int64_t time; /* 0: never, as far as is known */
-		bool read_data;
+		int64_t time;  /* 0: never, as far as is known */
+		uint32_t read; /* of its data; as in struct qi_verify */
+		uint32_t next; /* where the next part begins */
 		uint64_t problems;
 	} verified;
 	int64_t time;	    /* seconds since the epoch, UTC */
@@ -136,8 +137,13 @@ int qi_repo_prune(struct qi_repo *r, const struct qi_prune *how,
 int qi_repo_pin(struct qi_repo *r, const struct qi_point *p, bool pin,
 		struct qi_error *e);
 
+#define QI_VERIFY_ALL 1000000u
 struct qi_verify {
-	bool read_data;	       /* compare all stored data with the hashes */
+	/*
+	 * How much of the stored data is compared with the hashes, in
+	 * millionths. A part goes on where the last one that was noted ends.
+	 */
+	uint32_t read;
 	bool record;	       /* note the results in the repository */
 	uint64_t files, bytes; /* looked at */
 	uint64_t problems;

@@ -42,9 +42,10 @@ static json_t *verified_json(const struct qi_point *p)
 {
 	if (!p->verified.time)
 		return json_null();
-	return json_pack("{s:o, s:b, s:o}", "time",
+	return json_pack("{s:o, s:b, s:f, s:o}", "time",
 			 qi_json_time(p->verified.time), "read-data",
-			 p->verified.read_data, "problems",
+			 p->verified.read > 0, "percent",
+			 p->verified.read / 10000.0, "problems",
 			 qi_json_uint(p->verified.problems));
 }
 
@@ -77,22 +78,27 @@ void qi_point_table_head(struct qi_table *t)
 		qi_table_add(t, head[i]);
 }
 
-static const char *verified(char buf[QI_HUMAN], const struct qi_point *p)
+/* Freed by the caller. */
+static char *verified(const struct qi_point *p)
 {
-	char age[QI_HUMAN];
+	char age[QI_HUMAN], part[QI_HUMAN];
 
 	if (!p->verified.time)
-		return "never";
+		return qi_xstrdup("never");
 	if (p->verified.problems)
-		return "damaged";
-	snprintf(buf, QI_HUMAN, "%s ago%s",
-		 qi_human_age(age, time(NULL) - p->verified.time),
-		 p->verified.read_data ? ", data" : "");
-	return buf;
+		return qi_xstrdup("damaged");
+	qi_human_age(age, time(NULL) - p->verified.time);
+	if (!p->verified.read)
+		return qi_xprintf("%s ago", age);
+	if (p->verified.read == QI_VERIFY_ALL)
+		return qi_xprintf("%s ago, data", age);
+	return qi_xprintf("%s ago, %s of data", age,
+			  qi_human_part(part, p->verified.read));
 }
 
 void qi_point_table_row(struct qi_table *t, const struct qi_point *p)
 {
+	QI_AUTO_TEXT char *when = verified(p);
 	char human[QI_HUMAN], type[QI_HUMAN];
 	uint64_t size = 0;
 
@@ -116,7 +122,7 @@ void qi_point_table_row(struct qi_table *t, const struct qi_point *p)
 	qi_table_add(t, p->chain ? human : "broken");
 	qi_table_add(t, qi_human_size(human, size));
 	qi_table_add(t, qi_human_size(human, p->file_size));
-	qi_table_add(t, verified(human, p));
+	qi_table_add(t, when);
 }
 
 void qi_point_summary(const struct qi_point *p)

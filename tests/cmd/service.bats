@@ -47,7 +47,7 @@ exec_starts() {
   # shellcheck source=/dev/null
   . ./vm.conf
   while IFS= read -r line; do
-    for name in DRIVES KEEP OPTIONS; do
+    for name in DRIVES KEEP VERIFY OPTIONS; do
       line=${line//"\$$name"/"${!name}"}
     done
     code=0
@@ -62,6 +62,7 @@ exec_starts() {
   here vm.conf
   here qimg-backup@.service
   exec_starts
+  qimg backup list backup/vm | grep ', 3% of data$'
   [ "$(count)" = 1 ]
   write vm/data.qcow2 'write -P 1 0 64k'
   exec_starts
@@ -75,6 +76,7 @@ DRIVES='--drive "vm/my data.qcow2"'
 BITMAP=nightly
 REPOSITORY=backup/data
 KEEP="--keep-last 1"
+VERIFY=
 OPTIONS=
 END
   exec_starts
@@ -106,7 +108,7 @@ night() {
   # Where there is no new point, no old one goes.
   rm vm/data.qcow2
   night 0
-  [ -z "$output" ]
+  [[ $output == "verified 1 point: "* ]]
   [[ $stderr == "qimg: "* ]]
   [ "$(count)" = 1 ]
 }
