@@ -155,7 +155,7 @@ wrapper() {
     "domblklist domstate shutdown domstate start" ]
   write vm/system.qcow2 'write -P 1 0 64k'
   wrapper 0 vm nightly backup/vm
-  says 'incremental, 2 drives, 64 KiB dirty'
+  says "'system', 'my data': incremental, 64 KiB dirty"
   [ "$(<guest)" = running ]
   # One that is off stays off.
   echo "shut off" >guest
