@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "cmd/common/audit.h"
 #include "cmd/common/command.h"
 #include "cmd/common/hook.h"
 #include "cmd/common/image.h"
@@ -503,6 +504,6 @@ const struct qi_command qi_command_backup = {
 		(const struct qi_command *const[]){
 			&qi_backup_list, &qi_backup_check, &verify,
 			&qi_backup_prune, &qi_backup_merge, &qi_backup_pin,
-			&qi_backup_unpin, NULL },
+			&qi_backup_unpin, &qi_backup_audit, NULL },
 	.run = run,
 };

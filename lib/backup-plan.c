@@ -164,7 +164,7 @@ static int look_at_bitmap(struct qi_backup_work *w, struct qi_backup_source *s,
 	/* A layer can go without one. */
 	if (ret == -ENOENT)
 		return s->drive->is_layer ? 0 : no_bitmap(w, s, e);
-	if (!ret && !s->drive->is_layer)
+	if (!ret && !s->drive->is_layer && !w->only_reads)
 		ret = check_clear(w, s, e);
 	if (!ret)
 		ret = qi_dirty_bytes(s->dirty, &o->dirty, e);
@@ -272,6 +272,21 @@ static int find_parent(struct qi_backup_work *w, struct qi_backup_source *s,
 		       o->bitmap, s->drive->path, w->r->path);
 }
 
+/* The point that was named has to be the one that an increment builds on. */
+static int take_named(struct qi_backup_work *w, struct qi_backup_source *s,
+		      struct qi_error *e)
+{
+	const struct qi_point_drive *o = s->out, *d;
+	int ret = qi_point_need(w->at, o->name, &d, e);
+
+	if (!ret && o->bitmap && !ends_at_start(d, o))
+		ret = qi_fail(e, ESTALE,
+			      "bitmap '%s' of drive '%s' does not start at "
+			      "point %s of '%s'",
+			      o->bitmap, s->drive->path, w->at->id, w->r->path);
+	return ret ? ret : set_parent(w, s, w->at->id, e);
+}
+
 /* ----------------------------------------------------------------- types */
 
 /* Why the dirty set cannot be what the point stores. */
@@ -303,7 +318,9 @@ static int plan_increment(struct qi_backup_work *w, struct qi_backup_source *s,
 	int ret = check_dirty(w, s, e);
 
 	s->out->type = QI_BACKUP_INCREMENTAL;
-	return ret ? ret : find_parent(w, s, e);
+	if (!ret)
+		ret = w->at ? take_named(w, s, e) : find_parent(w, s, e);
+	return ret;
 }
 
 static int plan_resync(struct qi_backup_work *w, struct qi_backup_source *s,
@@ -312,6 +329,8 @@ static int plan_resync(struct qi_backup_work *w, struct qi_backup_source *s,
 	const struct qi_point *last = qi_repo_last(w->r, s->out->name);
 
 	s->out->type = QI_BACKUP_RESYNC;
+	if (w->at)
+		return take_named(w, s, e);
 	return last ? set_parent(w, s, last->id, e) : no_point(w, s, e);
 }
 

@@ -18,7 +18,7 @@
 #include "lib/backup.h"
 #include "lib/ranges.h"
 
-static void work_clear(struct qi_backup_work *w)
+void qi_backup_work_clear(struct qi_backup_work *w)
 {
 	for (size_t i = 0; w->sources && i < w->b->drive_count; i++) {
 		qi_dirty_free(w->sources[i].dirty);
@@ -272,6 +272,6 @@ int qi_repo_backup(struct qi_repo *r, const struct qi_backup *b,
 		ret = qi_backup_plan(&w, plan, e);
 	if (!ret && !dry_run)
 		ret = take_point(&w, out, e);
-	work_clear(&w);
+	qi_backup_work_clear(&w);
 	return ret;
 }

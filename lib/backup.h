@@ -27,7 +27,11 @@ struct qi_backup_work {
 	double start;	      /* qi_seconds() */
 	/* All parts of the work, in bytes, and those that are done. */
 	uint64_t total, done;
+	/* Of an audit: the point, NULL: what a backup would build on. */
+	const struct qi_point *at;
+	bool only_reads; /* nothing is stored, no bitmap is cleared */
 };
+void qi_backup_work_clear(struct qi_backup_work *w);
 
 /* Decide what each drive stores, on what; nothing is written. */
 int qi_backup_plan(struct qi_backup_work *w, struct qi_plan *plan,

@@ -177,6 +177,36 @@ struct qi_verify {
 int qi_repo_verify(struct qi_repo *r, const struct qi_point *p,
 		   struct qi_verify *v, struct qi_error *e);
 
+/* What an audit finds, in whole chunks of 64 KiB. */
+enum qi_audit_kind {
+	QI_AUDIT_EXPECTED, /* differs, and is dirty or there is no bitmap */
+	QI_AUDIT_MISSED,   /* differs, and is not dirty */
+	QI_AUDIT_SPARE,	   /* is dirty, and does not differ */
+	QI_AUDIT_KINDS,
+};
+struct qi_audit {
+	const char *name;   /* in the repository; NULL: as its file is called */
+	const char *bitmap; /* NULL: only what differs is of interest */
+	/* To compare with; NULL: the one that a backup would rest on, which it
+	 * is set to. */
+	const struct qi_point *point;
+	unsigned threads;
+	uint64_t rate;			/* as in struct qi_backup */
+	uint64_t bytes[QI_AUDIT_KINDS]; /* of each kind */
+	/* Called in ascending order. */
+	void (*finding)(void *arg, enum qi_audit_kind kind,
+			const struct qi_range *r);
+	void *arg;
+	struct qi_progress progress;
+};
+/*
+ * Is what differs between the live drive and a point what the bitmap says? All
+ * of the drive is read, and nothing is written. The graph of the drive must be
+ * locked. -ESTALE where no increment could be taken by the bitmap.
+ */
+int qi_repo_audit(struct qi_repo *r, struct qi_drive *d, struct qi_audit *a,
+		  struct qi_error *e);
+
 struct qi_repo_check {
 	/* What is missing is a problem, what is too much is not. */
 	void (*finding)(void *arg, bool is_problem, const char *text);
