@@ -143,6 +143,9 @@ keep = $(if $(call same,$(file <$1),$2),,$(shell mkdir -p $(dir $1))$(file \
 	>$1,$2))
 
 ifdef LIB_LIBS
+# What runs qimg has to know the place where PREFIX puts it.
+$(foreach f,$(wildcard cmd/service/*),$(call keep,$(B)/gen/$(notdir \
+	$f),$(subst /usr/local,$(PREFIX),$(file <$f))))
 $(call keep,$(B)/gen/formats.c,$(call table,lib/format.h,format,$(formats)))
 $(call keep,$(B)/gen/commands.c,$(call \
 	table,cmd/common/command.h,command,$(commands)))
@@ -205,6 +208,9 @@ bench: all
 
 # -------------------------------------------------------------- install
 
+units := $(notdir $(wildcard cmd/service/*.service cmd/service/*.timer))
+examples := $(notdir $(wildcard cmd/service/*.conf cmd/service/*.cron))
+
 # SOURCE:DESTINATION below PREFIX:MODE
 installed := $(B)/qimg:bin/qimg:755 \
 	$(B)/libqimg.a:lib/libqimg.a:644 \
@@ -213,7 +219,10 @@ installed := $(B)/qimg:bin/qimg:755 \
 	$(foreach p,$(wildcard man/*.7),$p:share/$(p:man/%=man/man7/%):644) \
 	completions/qimg.bash:share/bash-completion/completions/qimg:644 \
 	completions/_qimg:share/zsh/site-functions/_qimg:644 \
-	completions/qimg.fish:share/fish/vendor_completions.d/qimg.fish:644
+	completions/qimg.fish:share/fish/vendor_completions.d/qimg.fish:644 \
+	$(foreach p,$(units),$(B)/gen/$p:lib/systemd/system/$p:644) \
+	$(foreach p,$(examples),$(B)/gen/$p:share/doc/qimg/examples/$p:644) \
+	$(B)/gen/backup-guest:share/doc/qimg/examples/backup-guest:755
 
 # `to` is where each goes, $1 what is done with source, destination and mode.
 each_installed = @set -e; for i in $(installed); do \

@@ -166,7 +166,7 @@ static int run(int argc, char **argv)
 		return qi_usage("restore: the name of the target is missing");
 	if (!opt.from)
 		return qi_usage("restore: --from is missing");
-	ret = qi_repo_open(opt.from, false, &r, &e);
+	ret = qi_repo_open(opt.from, QI_REPO_OPEN, &r, &e);
 	if (ret < 0)
 		return qi_report(ret, &e);
 	p = qi_repo_find(r, opt.at, &e);

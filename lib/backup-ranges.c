@@ -81,52 +81,48 @@ static int compare(void *arg, uint64_t off, uint64_t count,
 	return 0;
 }
 
-int qi_hash_tree_compare(struct qi_hash_tree *t, struct qi_node *n,
-			 unsigned threads, const struct qi_progress *progress,
-			 struct qi_ranges **out, uint64_t *bytes,
-			 struct qi_error *e)
+int qi_hash_tree_compare(struct qi_hash_compare *c, struct qi_error *e)
 {
-	struct found f = { .below = t, .size = n->facts.size };
-	struct qi_copy copy = { .src = n,
-				.threads = threads,
-				.progress = *progress,
+	struct found f = { .below = c->tree, .size = c->node->facts.size };
+	struct qi_copy copy = { .src = c->node,
+				.threads = c->threads,
+				.rate = c->rate,
+				.progress = c->progress,
 				.hashed = compare,
 				.arg = &f };
 	struct qi_copy_stats stats;
 	int ret = qi_copy_run(&copy, &stats, e);
 
-	*bytes = 0;
+	c->bytes = 0;
 	for (size_t i = 0; i < f.count; i++)
-		*bytes += f.ranges[i].len;
-	if (!ret && qi_ranges_list(out, f.ranges, f.count))
+		c->bytes += f.ranges[i].len;
+	if (!ret && qi_ranges_list(&c->differs, f.ranges, f.count))
 		ret = qi_no_memory(e);
 	free(f.ranges);
 	return ret;
 }
 
-static int find_differing(const struct qi_backup_work *w,
-			  struct qi_backup_source *s, uint64_t unit,
+static int take_differing(struct qi_backup_source *s, uint64_t unit,
 			  struct qi_ranges **out, struct qi_error *e)
 {
-	struct qi_ranges *r;
-	int ret = qi_hash_tree_compare(s->below, s->drive->head, w->b->threads,
-				       &w->b->progress, &r, &s->out->dirty, e);
+	struct qi_ranges *r = s->differs;
 
-	if (ret)
-		return ret;
-	ret = qi_ranges_round(out, r, qi_max(unit, QI_HASH_UNIT), s->out->size);
-	return ret ? qi_no_memory(e) : 0;
+	s->differs = NULL;
+	return qi_ranges_round(out, r, qi_max(unit, QI_HASH_UNIT),
+			       s->out->size) ?
+		       qi_no_memory(e) :
+		       0;
 }
 
-int qi_backup_ranges(const struct qi_backup_work *w, struct qi_backup_source *s,
-		     uint64_t unit, struct qi_ranges **out, struct qi_error *e)
+int qi_backup_ranges(struct qi_backup_source *s, uint64_t unit,
+		     struct qi_ranges **out, struct qi_error *e)
 {
 	*out = NULL;
 	switch (s->out->type) {
 	case QI_BACKUP_INCREMENTAL:
 		return find_dirty(s, unit, out, e);
 	case QI_BACKUP_RESYNC:
-		return find_differing(w, s, unit, out, e);
+		return take_differing(s, unit, out, e);
 	default:
 		return 0;
 	}

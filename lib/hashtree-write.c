@@ -21,7 +21,7 @@ struct level {
 };
 
 struct qi_hash_tree_writer {
-	struct qi_file *file;
+	struct qi_file *file; /* NULL: only the root is wanted */
 	struct qi_hash_tree *below;
 	uint64_t size, chunks;
 	unsigned depth;
@@ -65,6 +65,8 @@ static int put(struct qi_hash_tree_writer *w, const void *data, size_t len,
 static int write_node(struct qi_hash_tree_writer *w, const struct disk_node *n,
 		      struct qi_error *e)
 {
+	if (!w->file)
+		return 0;
 	if (qi_is_full(w->count)) {
 		struct disk_entry *all =
 			realloc(w->index, (2 * w->count + 1) * sizeof(*all));
@@ -213,7 +215,7 @@ int qi_hash_tree_writer_new(struct qi_hash_tree_writer **out, const char *path,
 	w->chunks = qi_div_up(size, QI_HASH_UNIT);
 	w->depth = qi_hash_tree_depth(w->chunks);
 	w->off = sizeof(struct disk_head);
-	ret = qi_file_create(&w->file, path, e);
+	ret = path ? qi_file_create(&w->file, path, e) : 0;
 	/* In a tree with more levels the old top is one of its nodes. */
 	if (!ret && below && below->depth < w->depth)
 		ret = open_level(w, below->depth, 0, e);
@@ -266,33 +268,25 @@ static int cut_off(struct qi_hash_tree_writer *w, struct qi_error *e)
 			  qi_hash_tree_span(w->depth), false, e);
 }
 
-static int write_head(struct qi_hash_tree_writer *w, struct qi_hash *root,
-		      struct qi_error *e)
+static int write_head(struct qi_hash_tree_writer *w, const struct qi_hash *top,
+		      const struct qi_hash *root, struct qi_error *e)
 {
 	struct disk_head h = { .version = be32_put(TREE_VERSION),
 			       .unit = be32_put(QI_HASH_UNIT),
 			       .disk_size = be64_put(w->size),
-			       .nodes = be64_put(w->count) };
+			       .nodes = be64_put(w->count),
+			       .top = *top,
+			       .root = *root };
 
 	memcpy(h.magic, TREE_MAGIC, sizeof(h.magic));
-	h.top = qi_hash_tree_node_hash(&w->level[w->depth - 1].node);
-	h.root = qi_hash_tree_root_hash(w->size, &h.top);
-	*root = h.root;
 	return qi_file_write(w->file, 0, sizeof(h), &h, e);
 }
 
-int qi_hash_tree_writer_finish(struct qi_hash_tree_writer *w,
-			       struct qi_hash *root, struct qi_error *e)
+static int write_rest(struct qi_hash_tree_writer *w, const struct qi_hash *top,
+		      const struct qi_hash *root, struct qi_error *e)
 {
-	/* The top is opened at least: nothing may have changed. */
-	int ret = cut_off(w, e);
+	int ret;
 
-	if (!ret)
-		ret = open_level(w, w->depth - 1, 0, e);
-	if (!ret)
-		ret = close_level(w, w->depth - 1, e);
-	if (ret)
-		return ret;
 	if (w->count)
 		qsort(w->index, w->count, sizeof(*w->index), by_key);
 	for (uint64_t i = 1; i < w->count; i++)
@@ -305,8 +299,26 @@ int qi_hash_tree_writer_finish(struct qi_hash_tree_writer *w,
 	if (!ret)
 		ret = flush(w, e);
 	if (!ret)
-		ret = write_head(w, root, e);
+		ret = write_head(w, top, root, e);
 	return ret ? ret : qi_file_sync(w->file, e);
+}
+
+int qi_hash_tree_writer_finish(struct qi_hash_tree_writer *w,
+			       struct qi_hash *root, struct qi_error *e)
+{
+	/* The top is opened at least: nothing may have changed. */
+	int ret = cut_off(w, e);
+	struct qi_hash top;
+
+	if (!ret)
+		ret = open_level(w, w->depth - 1, 0, e);
+	if (!ret)
+		ret = close_level(w, w->depth - 1, e);
+	if (ret)
+		return ret;
+	top = qi_hash_tree_node_hash(&w->level[w->depth - 1].node);
+	*root = qi_hash_tree_root_hash(w->size, &top);
+	return w->file ? write_rest(w, &top, root, e) : 0;
 }
 
 void qi_hash_tree_writer_free(struct qi_hash_tree_writer *w)

@@ -45,7 +45,10 @@ int qi_hash_tree_hash(struct qi_hash_tree *t, uint64_t off, struct qi_hash *out,
 int qi_hash_tree_stored(struct qi_ranges **out, struct qi_hash_tree *t);
 
 struct qi_hash_tree_writer;
-/* below: the tree that the point changes, or NULL. It stays the caller's. */
+/*
+ * below: the tree that the point changes, or NULL. It stays the caller's. path
+ * NULL: nothing is written, only the root is wanted.
+ */
 int qi_hash_tree_writer_new(struct qi_hash_tree_writer **out, const char *path,
 			    uint64_t size, struct qi_hash_tree *below,
 			    struct qi_error *e);
@@ -55,7 +58,7 @@ int qi_hash_tree_writer_new(struct qi_hash_tree_writer **out, const char *path,
  */
 int qi_hash_tree_writer_add(void *arg, uint64_t off, uint64_t count,
 			    const struct qi_hash *hashes, struct qi_error *e);
-/* Write the rest and sync. */
+/* Write the rest and sync; *root is the hash of all of it. */
 int qi_hash_tree_writer_finish(struct qi_hash_tree_writer *w,
 			       struct qi_hash *root, struct qi_error *e);
 void qi_hash_tree_writer_free(struct qi_hash_tree_writer *w);

@@ -287,14 +287,25 @@ static json_t *point_json(const struct qi_point *p)
 			 (json_int_t)p->file_size, "drives", drives);
 }
 
-int qi_write_text(const char *path, const char *text, struct qi_error *e)
+static int write_text(const char *path, const char *text,
+		      enum qi_temp_mode mode, struct qi_error *e)
 {
 	QI_AUTOTEMP struct qi_temp t = { 0 };
-	int ret = qi_temp_open(&t, path, QI_TEMP_NEW, e);
+	int ret = qi_temp_open(&t, path, mode, e);
 
 	if (!ret)
 		ret = qi_file_write(t.file, 0, strlen(text), text, e);
 	return ret ? ret : qi_temp_publish(&t, e);
+}
+
+int qi_write_text(const char *path, const char *text, struct qi_error *e)
+{
+	return write_text(path, text, QI_TEMP_NEW, e);
+}
+
+int qi_replace_text(const char *path, const char *text, struct qi_error *e)
+{
+	return write_text(path, text, QI_TEMP_REPLACE, e);
 }
 
 int qi_manifest_write(const char *path, const struct qi_point *p,
@@ -319,32 +330,30 @@ void qi_verified_read(const char *path, struct qi_point *p)
 	json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
 	QI_AUTOFREE char *when = NULL;
 	struct qi_point is = { .id = NULL };
+	uint64_t read, next;
 
 	if (take_text(root, "time", false, &when) &&
 	    qi_time_parse(when, &is.verified.time) &&
-	    take_bool(root, "read-data", &is.verified.read_data) &&
-	    take_uint(root, "problems", &is.verified.problems))
+	    take_uint(root, "read", &read) && read <= QI_VERIFY_ALL &&
+	    take_uint(root, "next", &next) && next < QI_VERIFY_ALL &&
+	    take_uint(root, "problems", &is.verified.problems)) {
+		is.verified.read = (uint32_t)read;
+		is.verified.next = (uint32_t)next;
 		p->verified = is.verified;
+	}
 	json_decref(root);
 }
 
 int qi_verified_write(const char *path, const struct qi_point *p,
 		      struct qi_error *e)
 {
-	QI_AUTOTEMP struct qi_temp t = { 0 };
 	QI_AUTOFREE char *text = NULL;
 	char when[24];
-	int ret;
 
 	qi_time_format(p->verified.time, when);
-	text = qi_format_text("{\n  \"time\": \"%s\",\n  \"read-data\": %s,"
-			      "\n  \"problems\": %llu\n}\n",
-			      when, p->verified.read_data ? "true" : "false",
+	text = qi_format_text("{\n  \"time\": \"%s\",\n  \"read\": %u,\n"
+			      "  \"next\": %u,\n  \"problems\": %llu\n}\n",
+			      when, p->verified.read, p->verified.next,
 			      (unsigned long long)p->verified.problems);
-	if (!text)
-		return qi_no_memory(e);
-	ret = qi_temp_open(&t, path, QI_TEMP_REPLACE, e);
-	if (!ret)
-		ret = qi_file_write(t.file, 0, strlen(text), text, e);
-	return ret ? ret : qi_temp_publish(&t, e);
+	return text ? qi_replace_text(path, text, e) : qi_no_memory(e);
 }

@@ -15,6 +15,13 @@ struct qi_hash {
 };
 #define QI_HASH_TEXT 33 /* hexadecimal, with the null byte */
 void qi_hash_format(const struct qi_hash *h, char text[QI_HASH_TEXT]);
+/*
+ * What the guest reads, as one hash: equal for equal size and content, however
+ * they are stored. It is the root of a point of it. threads 0: one a processor.
+ */
+int qi_digest(struct qi_node *n, unsigned threads,
+	      const struct qi_progress *progress, struct qi_hash *out,
+	      struct qi_error *e);
 
 enum qi_backup_type {
 	QI_BACKUP_FULL,	       /* all of the disk, on nothing */
@@ -30,10 +37,20 @@ struct qi_backup {
 	enum qi_backup_type type;
 	struct qi_drive **drives;
 	size_t drive_count;
-	const char *bitmap; /* NULL: full only, no bitmap is cleared */
+	/* Of the only drive in the repository; NULL: as its file is called. */
+	const char *name;
+	/* NULL: no increments. It is cleared; not that of a layer. */
+	const char *bitmap;
 	bool compress;
 	unsigned threads;
+	uint64_t rate;	    /* bytes a second that are read, at most; 0: any */
+	uint64_t threshold; /* no point when fewer bytes have changed */
 	struct qi_progress progress;
+};
+struct qi_backed_up {
+	const struct qi_point *point; /* NULL: none; the repository's */
+	/* Of all drives: dirty, different, or all of the disk. */
+	uint64_t changed;
 };
 
 /* One drive in one point. Strings belong to the point. */
@@ -64,8 +81,9 @@ struct qi_point {
 	bool pinned;  /* prune leaves it alone */
 	size_t chain; /* points that a restore reads, with it; 0: some miss */
 	struct {
-		int64_t time; /* 0: never, as far as is known */
-		bool read_data;
+		int64_t time;  /* 0: never, as far as is known */
+		uint32_t read; /* of its data; as in struct qi_verify */
+		uint32_t next; /* where the next part begins */
 		uint64_t problems;
 	} verified;
 	int64_t time;	    /* seconds since the epoch, UTC */
@@ -75,13 +93,25 @@ struct qi_point {
 	size_t drive_count;
 };
 struct qi_repo;
-/*
- * Open a repository; create: make one if the folder is empty or missing. It
- * is removed again when it is freed without a point.
- */
-int qi_repo_open(const char *path, bool create, struct qi_repo **out,
+enum qi_repo_mode {
+	QI_REPO_OPEN, /* it must be there */
+	/*
+	 * Make it if the folder is empty or missing. It is removed again when
+	 * it is unlocked or freed without a point.
+	 */
+	QI_REPO_MAKE,
+	QI_REPO_PLAN, /* one that is not there is empty, and stays so */
+};
+int qi_repo_open(const char *path, enum qi_repo_mode mode, struct qi_repo **out,
 		 struct qi_error *e);
 void qi_repo_free(struct qi_repo *r);
+/*
+ * Exclusive use for a writer, as what writes takes it by itself; it ends with
+ * the repository. wait: as in qi_graph_lock(). Points are read anew.
+ */
+int qi_repo_lock(struct qi_repo *r, int wait, struct qi_error *e);
+/* Let others write; points can still be read. */
+void qi_repo_unlock(struct qi_repo *r);
 /*
  * Finish what interrupted runs have left, where nobody writes to the repository
  * and it can be written: true then. Points are read anew.
@@ -95,12 +125,12 @@ const struct qi_point *qi_repo_find(const struct qi_repo *r, const char *which,
 				    struct qi_error *e);
 
 /*
- * Take a point. The graph of the drives must be locked, heads for writing
- * when there is a bitmap. *out belongs to the repository.
+ * Take a point. The graph of the drives must be locked, heads for writing when
+ * there is a bitmap.
  */
 int qi_repo_backup(struct qi_repo *r, const struct qi_backup *b,
-		   struct qi_plan *plan, bool dry_run,
-		   const struct qi_point **out, struct qi_error *e);
+		   struct qi_plan *plan, bool dry_run, struct qi_backed_up *out,
+		   struct qi_error *e);
 
 /* How many of the last points of each kind are kept. */
 struct qi_keep {
@@ -129,8 +159,13 @@ int qi_repo_prune(struct qi_repo *r, const struct qi_prune *how,
 int qi_repo_pin(struct qi_repo *r, const struct qi_point *p, bool pin,
 		struct qi_error *e);
 
+#define QI_VERIFY_ALL 1000000u
 struct qi_verify {
-	bool read_data;	       /* compare all stored data with the hashes */
+	/*
+	 * How much of the stored data is compared with the hashes, in
+	 * millionths. A part goes on where the last one that was noted ends.
+	 */
+	uint32_t read;
 	bool record;	       /* note the results in the repository */
 	uint64_t files, bytes; /* looked at */
 	uint64_t problems;
@@ -141,6 +176,36 @@ struct qi_verify {
 /* Verify one point and what it rests on. Problems are counts. */
 int qi_repo_verify(struct qi_repo *r, const struct qi_point *p,
 		   struct qi_verify *v, struct qi_error *e);
+
+/* What an audit finds, in whole chunks of 64 KiB. */
+enum qi_audit_kind {
+	QI_AUDIT_EXPECTED, /* differs, and is dirty or there is no bitmap */
+	QI_AUDIT_MISSED,   /* differs, and is not dirty */
+	QI_AUDIT_SPARE,	   /* is dirty, and does not differ */
+	QI_AUDIT_KINDS,
+};
+struct qi_audit {
+	const char *name;   /* in the repository; NULL: as its file is called */
+	const char *bitmap; /* NULL: only what differs is of interest */
+	/* To compare with; NULL: the one that a backup would rest on, which it
+	 * is set to. */
+	const struct qi_point *point;
+	unsigned threads;
+	uint64_t rate;			/* as in struct qi_backup */
+	uint64_t bytes[QI_AUDIT_KINDS]; /* of each kind */
+	/* Called in ascending order. */
+	void (*finding)(void *arg, enum qi_audit_kind kind,
+			const struct qi_range *r);
+	void *arg;
+	struct qi_progress progress;
+};
+/*
+ * Is what differs between the live drive and a point what the bitmap says? All
+ * of the drive is read, and nothing is written. The graph of the drive must be
+ * locked. -ESTALE where no increment could be taken by the bitmap.
+ */
+int qi_repo_audit(struct qi_repo *r, struct qi_drive *d, struct qi_audit *a,
+		  struct qi_error *e);
 
 struct qi_repo_check {
 	/* What is missing is a problem, what is too much is not. */

@@ -14,6 +14,7 @@ struct work {
 	struct qi_repo *r;
 	const struct qi_point *p;
 	struct qi_verify *v;
+	uint32_t start; /* of the part that is read */
 	uint64_t total; /* bytes, for progress */
 };
 
@@ -148,7 +149,40 @@ static int check_chunk(struct work *w, const struct qi_point_drive *d,
 	return 0;
 }
 
-/* All that the point stores is what its hashes say. */
+/*
+ * Is the chunk in the part that is read? Multiples of the golden ratio spread
+ * what is in a part evenly over the disk, and each chunk is in one of them.
+ */
+static bool is_chosen(const struct work *w, uint64_t off)
+{
+	uint64_t turn = off / QI_HASH_UNIT * 0x9e3779b97f4a7c15ull;
+	uint64_t place = (turn >> 32) * QI_VERIFY_ALL >> 32;
+
+	return (place + QI_VERIFY_ALL - w->start) % QI_VERIFY_ALL < w->v->read;
+}
+
+static int check_range(struct work *w, const struct qi_point_drive *d,
+		       struct qi_node *n, struct qi_hash_tree *t,
+		       const struct qi_range *r, uint8_t *buf,
+		       struct qi_error *e)
+{
+	struct qi_hash want;
+	int ret = 0;
+
+	for (uint64_t off = r->off; !ret && off < r->off + r->len;
+	     off += QI_HASH_UNIT) {
+		if (!is_chosen(w, off))
+			continue;
+		ret = qi_interrupted(e);
+		if (!ret)
+			ret = qi_hash_tree_hash(t, off, &want, e);
+		if (!ret)
+			ret = check_chunk(w, d, n, off, &want, buf, e);
+	}
+	return ret;
+}
+
+/* What the point stores is what its hashes say. */
 static int check_stored(struct work *w, const struct qi_point_drive *d,
 			struct qi_node *n, struct qi_hash_tree *t,
 			struct qi_error *e)
@@ -156,22 +190,12 @@ static int check_stored(struct work *w, const struct qi_point_drive *d,
 	QI_AUTOFREE uint8_t *buf = malloc(QI_HASH_UNIT);
 	struct qi_ranges *stored;
 	struct qi_range r;
-	struct qi_hash want;
 	int ret;
 
 	if (!buf || qi_hash_tree_stored(&stored, t))
 		return qi_no_memory(e);
 	while ((ret = qi_ranges_next(stored, &r, e)) > 0) {
-		uint64_t off = r.off;
-
-		for (ret = 0; !ret && off < r.off + r.len;
-		     off += QI_HASH_UNIT) {
-			ret = qi_interrupted(e);
-			if (!ret)
-				ret = qi_hash_tree_hash(t, off, &want, e);
-			if (!ret)
-				ret = check_chunk(w, d, n, off, &want, buf, e);
-		}
+		ret = check_range(w, d, n, t, &r, buf, e);
 		if (ret)
 			break;
 	}
@@ -214,7 +238,7 @@ static int check_hashes(struct work *w, const struct qi_point_drive *d,
 
 	if (!ret)
 		ret = check_rest(w, d, n, t, e);
-	if (!ret && w->v->read_data)
+	if (!ret && w->v->read)
 		ret = check_stored(w, d, n, t, e);
 	qi_hash_tree_free(t);
 	if (ret == -EUCLEAN || ret == -ENOENT) {
@@ -271,7 +295,8 @@ static int verify_one(struct work *w, struct qi_error *e)
 		return 0;
 	}
 	for (size_t i = 0; i < p->drive_count; i++)
-		w->total += p->drives[i].stored + p->drives[i].zero;
+		w->total += (p->drives[i].stored + p->drives[i].zero) /
+			    QI_VERIFY_ALL * w->v->read;
 	w->total += w->v->bytes;
 	check_sums(w);
 	for (size_t i = 0; i < p->drive_count && !ret; i++)
@@ -279,16 +304,33 @@ static int verify_one(struct work *w, struct qi_error *e)
 	return ret;
 }
 
-/* A repository may be there to be read alone. */
-static void record(struct qi_repo *r, struct qi_point *p, uint64_t problems,
-		   const struct qi_verify *v)
+/* Somewhere, where it is not known or will not be known the next time. */
+static uint32_t start_of(const struct qi_point *p, const struct qi_verify *v)
 {
-	QI_AUTOFREE char *path = qi_repo_file(r, p->id, "verified.json");
+	uint64_t any;
 
+	if (v->record && p->verified.time)
+		return p->verified.next;
+	qi_random(&any, sizeof(any));
+	return (uint32_t)(any % QI_VERIFY_ALL);
+}
+
+/* A repository may be there to be read alone. */
+static void record(struct work *w, struct qi_point *p, uint64_t problems)
+{
+	QI_AUTOFREE char *path = qi_repo_file(w->r, p->id, "verified.json");
+	uint32_t read = w->v->read;
+
+	/* What was found stays until it is looked at as closely again. */
+	if (!problems && p->verified.problems && read < p->verified.read)
+		return;
 	p->verified.time = time(NULL);
-	p->verified.read_data = v->read_data;
+	p->verified.read = read;
+	/* So do parts go on in the same place. */
+	p->verified.next = problems ? w->start :
+				      (w->start + read) % QI_VERIFY_ALL;
 	p->verified.problems = problems;
-	if (v->record && path)
+	if (w->v->record && path)
 		qi_verified_write(path, p, NULL);
 }
 
@@ -312,7 +354,7 @@ static int verify_index(struct qi_repo *r, size_t i, struct qi_verify *v,
 			bool *wanted, struct qi_error *e)
 {
 	struct qi_point *p = &r->points[i];
-	struct work w = { .r = r, .p = p, .v = v };
+	struct work w = { .r = r, .p = p, .v = v, .start = start_of(p, v) };
 	uint64_t before = v->problems;
 	int ret;
 
@@ -328,7 +370,7 @@ static int verify_index(struct qi_repo *r, size_t i, struct qi_verify *v,
 	}
 	ret = verify_one(&w, e);
 	if (!ret)
-		record(r, p, v->problems - before, v);
+		record(&w, p, v->problems - before);
 	return ret;
 }
 

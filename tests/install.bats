@@ -32,10 +32,15 @@ expected() {
 644 include/qimg-drive.h
 644 include/qimg-image.h
 644 lib/libqimg.a
+644 lib/systemd/system/qimg-backup@.service
+644 lib/systemd/system/qimg-backup@.timer
 644 share/bash-completion/completions/qimg
+644 share/doc/qimg/examples/qimg.cron
+644 share/doc/qimg/examples/vm.conf
 644 share/fish/vendor_completions.d/qimg.fish
 644 share/zsh/site-functions/_qimg
 755 bin/qimg
+755 share/doc/qimg/examples/backup-guest
 END
   for page in "$QIMG_SRC"/man/*.[17]; do
     printf '644 share/man/man%s/%s\n' "${page##*.}" "${page##*/}"
@@ -71,6 +76,11 @@ installed() {
   bash --norc -c '. "$1" && complete -p qimg' _ \
     "$prefix/share/bash-completion/completions/qimg"
   mandoc -Tlint -W error "$prefix"/share/man/man?/*
+  # What runs it finds it there.
+  grep -q '^ExecStart=/opt/qimg/bin/qimg backup ' \
+    "$prefix/lib/systemd/system/qimg-backup@.service"
+  grep -q '^PATH=/opt/qimg/bin:' "$prefix/share/doc/qimg/examples/qimg.cron"
+  ! grep -r /usr/local "$prefix/lib/systemd" "$prefix/share/doc"
 }
 
 @test "the header and the library are all that a program needs" {

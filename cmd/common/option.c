@@ -75,6 +75,23 @@ static int read_number(const struct qi_option *o, const char *text, long min,
 	return 0;
 }
 
+/* A percentage with up to four decimals, as millionths. */
+static int read_part(const struct qi_option *o, const char *text)
+{
+	char *end;
+	double part = strtod(text, &end) * 10000;
+	bool has_unit = *end == '%';
+
+	/* strtod() knows more than that. */
+	if (end != text + strspn(text, "0123456789.") || end[has_unit] ||
+	    part < 1 || part > 1000000)
+		return qi_usage("--%s: '%s' is not a percentage from 0.0001 "
+				"to 100",
+				o->name, text);
+	*(uint32_t *)o->value = (uint32_t)(part + 0.5);
+	return 0;
+}
+
 static int read_choice(const struct qi_option *o, const char *text)
 {
 	for (int i = 0; o->choices[i]; i++) {
@@ -128,13 +145,16 @@ static int store(const struct qi_option *o, const char *text)
 		if (!ret)
 			*(int *)o->value = (int)number;
 		break;
+	case QI_OPTION_PART:
+		return read_part(o, text ? text : "100");
 	}
 	return ret;
 }
 
 bool qi_option_is_optional(const struct qi_option *o)
 {
-	return o->type == QI_OPTION_MAYBE || o->type == QI_OPTION_WAIT;
+	return o->type == QI_OPTION_MAYBE || o->type == QI_OPTION_WAIT ||
+	       o->type == QI_OPTION_PART;
 }
 
 static int argument_mode(const struct qi_option *o)

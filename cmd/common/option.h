@@ -39,6 +39,7 @@ enum qi_option_type {
 	QI_OPTION_CHOICE, /* int, index in `choices` */
 	QI_OPTION_MAYBE,  /* as CHOICE; without a value: index 1 */
 	QI_OPTION_WAIT,	  /* int, seconds; without a value: -1, for ever */
+	QI_OPTION_PART,	  /* uint32_t, millionths; without a value: all */
 };
 
 struct qi_option {

@@ -4,6 +4,7 @@
  */
 #include "cmd/common/point.h"
 
+#include <stdlib.h>
 #include <time.h>
 
 #include "cmd/common/json.h"
@@ -42,9 +43,10 @@ static json_t *verified_json(const struct qi_point *p)
 {
 	if (!p->verified.time)
 		return json_null();
-	return json_pack("{s:o, s:b, s:o}", "time",
+	return json_pack("{s:o, s:b, s:f, s:o}", "time",
 			 qi_json_time(p->verified.time), "read-data",
-			 p->verified.read_data, "problems",
+			 p->verified.read > 0, "percent",
+			 p->verified.read / 10000.0, "problems",
 			 qi_json_uint(p->verified.problems));
 }
 
@@ -77,22 +79,27 @@ void qi_point_table_head(struct qi_table *t)
 		qi_table_add(t, head[i]);
 }
 
-static const char *verified(char buf[QI_HUMAN], const struct qi_point *p)
+/* Freed by the caller. */
+static char *verified(const struct qi_point *p)
 {
-	char age[QI_HUMAN];
+	char age[QI_HUMAN], part[QI_HUMAN];
 
 	if (!p->verified.time)
-		return "never";
+		return qi_xstrdup("never");
 	if (p->verified.problems)
-		return "damaged";
-	snprintf(buf, QI_HUMAN, "%s ago%s",
-		 qi_human_age(age, time(NULL) - p->verified.time),
-		 p->verified.read_data ? ", data" : "");
-	return buf;
+		return qi_xstrdup("damaged");
+	qi_human_age(age, time(NULL) - p->verified.time);
+	if (!p->verified.read)
+		return qi_xprintf("%s ago", age);
+	if (p->verified.read == QI_VERIFY_ALL)
+		return qi_xprintf("%s ago, data", age);
+	return qi_xprintf("%s ago, %s of data", age,
+			  qi_human_part(part, p->verified.read));
 }
 
 void qi_point_table_row(struct qi_table *t, const struct qi_point *p)
 {
+	QI_AUTO_TEXT char *when = verified(p);
 	char human[QI_HUMAN], type[QI_HUMAN];
 	uint64_t size = 0;
 
@@ -116,11 +123,32 @@ void qi_point_table_row(struct qi_table *t, const struct qi_point *p)
 	qi_table_add(t, p->chain ? human : "broken");
 	qi_table_add(t, qi_human_size(human, size));
 	qi_table_add(t, qi_human_size(human, p->file_size));
-	qi_table_add(t, verified(human, p));
+	qi_table_add(t, when);
+}
+
+/* "'vm', 'data'", or how many. Freed by the caller. */
+static char *drive_names(const struct qi_point *p)
+{
+	char *names = qi_xstrdup("");
+
+	if (p->drive_count > 4) {
+		free(names);
+		return qi_xprintf("%zu drives", p->drive_count);
+	}
+	for (size_t i = 0; i < p->drive_count; i++) {
+		QI_AUTO_TEXT char *safe = qi_safe(p->drives[i].name);
+		char *longer =
+			qi_xprintf("%s%s'%s'", names, i ? ", " : "", safe);
+
+		free(names);
+		names = longer;
+	}
+	return names;
 }
 
 void qi_point_summary(const struct qi_point *p)
 {
+	QI_AUTO_TEXT char *names = drive_names(p);
 	const bool full = p->type == QI_BACKUP_FULL;
 	char human[QI_HUMAN], copied[QI_HUMAN], took[QI_HUMAN], files[QI_HUMAN];
 	const char *what = full ? "in size" : "dirty";
@@ -132,11 +160,9 @@ void qi_point_summary(const struct qi_point *p)
 	}
 	if (p->type == QI_BACKUP_RESYNC)
 		what = "differ";
-	printf("backup %s: %s, %zu drive%s, %s %s, %s copied, %s (%s of "
-	       "files)\n",
-	       p->id, qi_backup_type_name(p->type), p->drive_count,
-	       p->drive_count == 1 ? "" : "s", qi_human_size(human, bytes),
-	       what, qi_human_size(copied, stored),
+	printf("backup %s of %s: %s, %s %s, %s copied, %s (%s of files)\n",
+	       p->id, names, qi_backup_type_name(p->type),
+	       qi_human_size(human, bytes), what, qi_human_size(copied, stored),
 	       qi_human_seconds(took, p->seconds),
 	       qi_human_size(files, p->file_size));
 }

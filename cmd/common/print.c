@@ -187,6 +187,12 @@ const char *qi_human_fixed(char buf[QI_HUMAN], uint64_t bytes)
 	return buf;
 }
 
+const char *qi_human_part(char buf[QI_HUMAN], uint32_t part)
+{
+	snprintf(buf, QI_HUMAN, "%.7g%%", part / 10000.0);
+	return buf;
+}
+
 const char *qi_human_seconds(char buf[QI_HUMAN], double seconds)
 {
 	unsigned long whole = (unsigned long)(seconds + 0.5);

@@ -35,6 +35,8 @@ int qi_report_as(int ret, const struct qi_error *e, int code);
 const char *qi_human_size(char buf[QI_HUMAN], uint64_t bytes);
 /* One decimal: "40.0 MiB". */
 const char *qi_human_fixed(char buf[QI_HUMAN], uint64_t bytes);
+/* "3%", "0.5%", of millionths. */
+const char *qi_human_part(char buf[QI_HUMAN], uint32_t part);
 /* "0.6 s", "3 min 12 s", "2 h 05 min". */
 const char *qi_human_seconds(char buf[QI_HUMAN], double seconds);
 /* How long ago: "5 min", "30 h", "12 d", in whole units. */

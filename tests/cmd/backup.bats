@@ -127,13 +127,13 @@ last_is() {
 @test "text, quiet, progress" {
   local number='[0-9.]+ (B|KiB|MiB)' line
   expect_code 0 qimg backup --full --drive vm.qcow2 --bitmap daily --to repo
-  line="^backup 000001-[0-9]{8}T[0-9]{6}Z: full, 1 drive, 4 MiB in size,"
+  line="^backup 000001-[0-9]{8}T[0-9]{6}Z of 'vm': full, 4 MiB in size,"
   line+=" $number copied, [0-9.]+ s \\($number of files\\)\$"
   [[ $output =~ $line ]]
   write vm.qcow2 'write -P 1 1M 100k'
   expect_code 0 qimg backup --incremental --drive vm.qcow2 --bitmap daily \
     --to repo
-  line="^backup 000002-[0-9]{8}T[0-9]{6}Z: incremental, 1 drive,"
+  line="^backup 000002-[0-9]{8}T[0-9]{6}Z of 'vm': incremental,"
   line+=" 128 KiB dirty, 128 KiB copied, [0-9.]+ s \\($number of files\\)\$"
   [[ $output =~ $line ]]
   expect_code 0 qimg backup -q -p --incremental --drive vm.qcow2 \
@@ -204,6 +204,68 @@ last_is() {
     (.findings[0] | contains("vm.hashes"))'
   expect_code 4 qimg backup verify -q repo
   [[ $output == *vm.hashes* ]]
+}
+
+# turn_byte FILE AT: one bit of it.
+turn_byte() {
+  perl -e 'open my $f, "+<:raw", $ARGV[0]; seek $f, $ARGV[1], 0;
+    read $f, my $c, 1; seek $f, $ARGV[1], 0;
+    print $f chr(ord($c) ^ 1)' "$@"
+}
+
+@test "verify a part of the data: all of it in as many runs as it takes" {
+  local n found=0 image
+  mkimage vm.qcow2 13M 3
+  qimg backup -q --full --drive vm.qcow2 --to repo
+  for n in 100 30 12.5% 30 27.5 25; do
+    qimg backup verify --output json --read-data=$n repo
+  done >runs
+  # Each chunk once, and not all of them in a row.
+  jq -es 'map(.bytes) | .[0] == (.[1:5] | add) and
+    (.[5] / .[0] | . > 0.2 and . < 0.3)' runs
+  run_qimg backup list repo
+  [[ $output == *" ago, 25% of data" ]]
+  run_qimg backup list --output json repo
+  json '.points[0].verified | .["read-data"] and .percent == 25'
+  expect_code 0 qimg backup verify --read-data=0.5% repo
+  [[ $output =~ " read, which is 0.5% of the data, no problems"$ ]]
+  # Damage is found by one of the runs, and by all from then on.
+  image=$(echo repo/points/*/vm.qcow2)
+  turn_byte "$image" $((20 * 65536 + 7))
+  for n in 1 2 3 4 5; do
+    status=0
+    "$QIMG" backup verify -q --read-data=25 repo || status=$?
+    [ $found = 0 ] || [ "$status" = 4 ]
+    [ "$status" != 4 ] || found=1
+  done
+  [ $found = 1 ]
+  # What does not look there says nothing of it.
+  qimg backup verify -q repo
+  run_qimg backup list repo
+  [[ $output == *" damaged" ]]
+  turn_byte "$image" $((20 * 65536 + 7))
+  qimg backup verify -q --read-data=25 repo
+  run_qimg backup list repo
+  [[ $output == *" ago, 25% of data" ]]
+  for n in 0 101 '' 1x nan; do
+    expect_code 2 qimg backup verify --read-data=$n repo
+    complains "'$n' is not a percentage from 0.0001 to 100"
+  done
+}
+
+@test "verify a part, where nothing can be noted: by chance" {
+  local n
+  truncate -s 64K one.raw
+  printf x | dd of=one.raw conv=notrunc status=none
+  qimg backup -q --full --drive one.raw --to repo
+  hold_image repo/qimg-repository.json raw
+  for n in {1..20}; do
+    qimg backup verify --output json --read-data=50% repo
+  done >runs
+  release_image
+  # The only chunk there is, in some of them.
+  jq -es 'map(.bytes) | unique == [0, 65536]' runs
+  [ -z "$(find repo -name verified.json)" ]
 }
 
 @test "without a bitmap: full only, and the drive is only read" {
@@ -352,6 +414,14 @@ last_is() {
   mkdir small/repo
   expect_code 7 qimg backup --full --drive vm.qcow2 --bitmap daily \
     --to small/repo
+  complains "no room in 'small/repo': the backup can take 4194304 bytes" \
+    '--compress'
+  [ -z "$(find small -path '*points/*')" ]
+  # How small it gets is not known before. This does not.
+  head -c 4M /dev/urandom >noise
+  write vm.qcow2 'write -s noise 0 4M'
+  expect_code 7 qimg backup --full --drive vm.qcow2 --bitmap daily \
+    --to small/repo --compress
   complains 'No space left'
   [ -z "$(find small -path '*points/*')" ]
   expect_code 0 qimg bitmap show --output json --drive vm.qcow2 daily
@@ -385,9 +455,7 @@ last_is() {
     at=$(($(stat -c %s "$f") / 2))
     # Data is in the third cluster of the image, after header and tables.
     [[ $f != *.qcow2 ]] || at=$((3 * 65536 + 7))
-    perl -e 'open my $f, "+<:raw", $ARGV[0]; seek $f, $ARGV[1], 0;
-      read $f, my $c, 1; seek $f, $ARGV[1], 0;
-      print $f chr(ord($c) ^ 1)' "$f" "$at"
+    turn_byte "$f" "$at"
     echo "$f at $at"
     expect_code 4 qimg backup verify --read-data repo
     [[ $stderr$output == *000002* ]]
