@@ -3,7 +3,6 @@
 #include <errno.h>
 
 #include "lib/backup.h"
-#include "lib/files.h"
 #include "lib/ranges.h"
 
 /* ----------------------------------------------------------- increments */
@@ -32,90 +31,22 @@ static int find_dirty(const struct qi_backup_source *s, uint64_t unit,
 
 /* ------------------------------------------------------------- comparing */
 
-/* What is not as in the point below, in ascending order. */
-struct found {
-	struct qi_hash_tree *below;
-	uint64_t size; /* of the disk */
-	struct qi_range *ranges;
-	size_t count;
-};
-
-static int add(struct found *f, uint64_t off, uint64_t len, struct qi_error *e)
-{
-	if (f->count) {
-		struct qi_range *last = &f->ranges[f->count - 1];
-
-		if (last->off + last->len == off) {
-			last->len += len;
-			return 0;
-		}
-	}
-	if (qi_is_full(f->count)) {
-		struct qi_range *all =
-			realloc(f->ranges, (2 * f->count + 1) * sizeof(*all));
-
-		if (!all)
-			return qi_no_memory(e);
-		f->ranges = all;
-	}
-	f->ranges[f->count++] = (struct qi_range){ off, len };
-	return 0;
-}
-
-static int compare(void *arg, uint64_t off, uint64_t count,
-		   const struct qi_hash *hashes, struct qi_error *e)
-{
-	const struct qi_hash null = { { 0 } };
-	struct found *f = arg;
-
-	for (uint64_t i = 0; i < count; i++, off += QI_HASH_UNIT) {
-		uint64_t len = qi_min(QI_HASH_UNIT, f->size - off);
-		struct qi_hash old;
-		int ret = qi_hash_tree_hash(f->below, off, &old, e);
-
-		if (!ret && !qi_hash_equal(&old, hashes ? &hashes[i] : &null))
-			ret = add(f, off, len, e);
-		if (ret)
-			return ret;
-	}
-	return 0;
-}
-
-int qi_hash_tree_compare(struct qi_hash_tree *t, struct qi_node *n,
-			 unsigned threads, const struct qi_progress *progress,
-			 struct qi_ranges **out, uint64_t *bytes,
-			 struct qi_error *e)
-{
-	struct found f = { .below = t, .size = n->facts.size };
-	struct qi_copy copy = { .src = n,
-				.threads = threads,
-				.progress = *progress,
-				.hashed = compare,
-				.arg = &f };
-	struct qi_copy_stats stats;
-	int ret = qi_copy_run(&copy, &stats, e);
-
-	*bytes = 0;
-	for (size_t i = 0; i < f.count; i++)
-		*bytes += f.ranges[i].len;
-	if (!ret && qi_ranges_list(out, f.ranges, f.count))
-		ret = qi_no_memory(e);
-	free(f.ranges);
-	return ret;
-}
-
 static int find_differing(const struct qi_backup_work *w,
 			  struct qi_backup_source *s, uint64_t unit,
 			  struct qi_ranges **out, struct qi_error *e)
 {
-	struct qi_ranges *r;
-	int ret = qi_hash_tree_compare(s->below, s->drive->head, w->b->threads,
-				       &w->b->progress, &r, &s->out->dirty, e);
+	uint64_t size = s->out->size;
+	struct qi_difference d;
+	struct qi_ranges *r = NULL;
+	int ret = qi_hash_tree_compare(s->below, s->drive->head, size,
+				       w->b->threads, &w->b->progress, &d, e);
 
-	if (ret)
-		return ret;
-	ret = qi_ranges_round(out, r, qi_max(unit, QI_HASH_UNIT), s->out->size);
-	return ret ? qi_no_memory(e) : 0;
+	if (!ret && (qi_ranges_list(&r, d.ranges, d.count) ||
+		     qi_ranges_round(out, r, qi_max(unit, QI_HASH_UNIT), size)))
+		ret = qi_no_memory(e);
+	s->out->dirty = d.bytes;
+	free(d.ranges);
+	return ret;
 }
 
 int qi_backup_ranges(const struct qi_backup_work *w, struct qi_backup_source *s,

@@ -36,14 +36,6 @@ int qi_backup_plan(struct qi_backup_work *w, struct qi_plan *plan,
  */
 int qi_backup_ranges(const struct qi_backup_work *w, struct qi_backup_source *s,
 		     uint64_t unit, struct qi_ranges **out, struct qi_error *e);
-/*
- * Where a disk is not what the hashes say, and how many bytes that are; all of
- * it is read.
- */
-int qi_hash_tree_compare(struct qi_hash_tree *t, struct qi_node *n,
-			 unsigned threads, const struct qi_progress *progress,
-			 struct qi_ranges **out, uint64_t *bytes,
-			 struct qi_error *e);
 /* Start the bitmap anew at the end of the point; dry_run: can it be done? */
 int qi_backup_clear_bitmap(struct qi_backup_work *w, struct qi_backup_source *s,
 			   bool dry_run, struct qi_error *e);

@@ -398,15 +398,16 @@ static int place_zero(struct worker *k, uint64_t off, uint64_t len,
 		      struct qi_error *e)
 {
 	struct engine *g = k->engine;
-	int ret = g->w->ops->zero(g->w, off, len, e);
+	int ret = 0;
 
-	g->stats->zero += len;
-	if (ret == -ENOTSUP)
-		ret = write_zeroes(k, e);
-	if (!ret && g->copy->hashed)
+	if (g->copy->hashed)
 		ret = g->copy->hashed(g->copy->arg, off,
 				      qi_div_up(len, QI_HASH_UNIT), NULL, e);
-	return ret;
+	if (ret)
+		return ret;
+	g->stats->zero += len;
+	ret = g->w->ops->zero(g->w, off, len, e);
+	return ret == -ENOTSUP ? write_zeroes(k, e) : ret;
 }
 
 /* Hand over the hashes of the window, runs of zero chunks apart. */
@@ -442,9 +443,9 @@ static int do_turn(struct worker *k, struct qi_error *e)
 	if (k->job.is_zero) {
 		ret = place_zero(k, k->job.off, k->job.len, e);
 	} else {
-		ret = place_window(k, e);
-		if (!ret && g->copy->hashed)
-			ret = give_hashes(k, e);
+		ret = g->copy->hashed ? give_hashes(k, e) : 0;
+		if (!ret)
+			ret = place_window(k, e);
 		if (!ret && g->w->writes_in_turn)
 			ret = write_placed(k, e);
 	}

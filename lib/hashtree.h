@@ -39,6 +39,29 @@ struct qi_hash qi_hash_tree_root(const struct qi_hash_tree *t);
 int qi_hash_tree_hash(struct qi_hash_tree *t, uint64_t off, struct qi_hash *out,
 		      struct qi_error *e);
 /*
+ * Call fn for each of count chunks, from off on, whose hash is not that of the
+ * tree; hashes NULL: they are zero. It ends with a failure of fn.
+ */
+int qi_hash_tree_differing(struct qi_hash_tree *t, uint64_t off, uint64_t count,
+			   const struct qi_hash *hashes,
+			   int (*fn)(void *arg, uint64_t off,
+				     struct qi_error *e),
+			   void *arg, struct qi_error *e);
+/* What differs in a disk. */
+struct qi_difference {
+	struct qi_range *ranges; /* malloc'd; none is adjacent to another */
+	size_t count;
+	uint64_t bytes;
+};
+/*
+ * Compare the first `size` bytes of a disk, all of which are read, with the
+ * tree; past its end a disk is zero.
+ */
+int qi_hash_tree_compare(struct qi_hash_tree *t, struct qi_node *n,
+			 uint64_t size, unsigned threads,
+			 const struct qi_progress *progress,
+			 struct qi_difference *out, struct qi_error *e);
+/*
  * What the point itself stores, as data or as zero, in whole chunks. To be
  * freed before the tree.
  */

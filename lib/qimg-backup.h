@@ -36,6 +36,18 @@ struct qi_backup {
 	struct qi_progress progress;
 };
 
+/* What a drive was like, so that a restore can make it so again. */
+struct qi_origin {
+	char *format;  /* of its head: driver name */
+	char *options; /* of that, as after -o; "" */
+	struct qi_origin_bitmap {
+		char *name;
+		uint32_t granularity; /* bytes */
+		bool paused;
+	} * bitmaps;
+	size_t bitmap_count;
+};
+
 /* One drive in one point. Strings belong to the point. */
 struct qi_point_drive {
 	char *name;
@@ -53,6 +65,7 @@ struct qi_point_drive {
 	struct qi_hash root; /* of all of its content; see hashtree.h */
 	/* "", or why the dirty set was not exact, or was not used */
 	char *reason;
+	struct qi_origin origin;
 };
 
 /* A restore point. Belongs to its repository. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* restore.c - what is read from a repository is what was backed up */
+/* expected.c - what is read from a repository is what was backed up */
 #include <errno.h>
 
 #include "lib/repo.h"
@@ -32,32 +32,32 @@ int qi_repo_expected(const struct qi_repo *r, const struct qi_point *p,
 	return 0;
 }
 
+static int refuse(void *arg, uint64_t off, struct qi_error *e)
+{
+	const struct qi_expected *x = arg;
+
+	return qi_fail(
+		e, EUCLEAN,
+		"the data of drive '%s' in point %s at %llu, %llu bytes, is "
+		"not what was backed up; 'qimg backup verify --read-data %s "
+		"%s' lists all that is damaged",
+		x->drive->name, x->point->id, (unsigned long long)off,
+		(unsigned long long)qi_min(QI_HASH_UNIT, x->drive->size - off),
+		QI_WORD(x->repo->path), x->point->id);
+}
+
 int qi_expected_check(void *arg, uint64_t off, uint64_t count,
 		      const struct qi_hash *hashes, struct qi_error *e)
 {
-	const struct qi_hash null = { { 0 } };
 	struct qi_expected *x = arg;
 
-	for (uint64_t i = 0; i < count; i++, off += QI_HASH_UNIT) {
-		struct qi_hash want;
-		int ret = qi_hash_tree_hash(x->tree, off, &want, e);
+	return qi_hash_tree_differing(x->tree, off, count, hashes, refuse, x,
+				      e);
+}
 
-		if (ret)
-			return ret;
-		if (qi_hash_equal(&want, hashes ? &hashes[i] : &null))
-			continue;
-		return qi_fail(e, EUCLEAN,
-			       "the data of drive '%s' in point %s at %llu, "
-			       "%llu bytes, is not what was backed up; 'qimg "
-			       "backup verify --read-data %s %s' lists all "
-			       "that is damaged",
-			       x->drive->name, x->point->id,
-			       (unsigned long long)off,
-			       (unsigned long long)qi_min(QI_HASH_UNIT,
-							  x->drive->size - off),
-			       QI_WORD(x->repo->path), x->point->id);
-	}
-	return 0;
+struct qi_hash_tree *qi_expected_tree(const struct qi_expected *x)
+{
+	return x->tree;
 }
 
 void qi_expected_free(struct qi_expected *x)
