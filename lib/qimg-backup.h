@@ -179,4 +179,51 @@ int qi_repo_open_image(struct qi_repo *r, const struct qi_point *p,
 		       const char *drive, struct qi_graph *g,
 		       struct qi_node **out, struct qi_error *e);
 
+/* One drive on its way out of a repository. */
+struct qi_restored {
+	const char *drive;  /* its name in the point */
+	const char *target; /* path of an image, or of a device */
+	/* Set by qi_restore_open(): */
+	struct qi_create create; /* a new image; in place, its format */
+	uint64_t size;		 /* bytes of the disk */
+	bool in_place;		 /* the target is there, and is written to */
+	struct qi_restore_job *job;
+	/* By qi_restore_plan(), in place: */
+	uint64_t differing; /* bytes that are not as in the point, for delta */
+	uint64_t past_end;  /* of a device: bytes that stay as they are */
+	/* By qi_restore_run(): */
+	struct qi_copy_stats stats;
+	size_t bitmaps; /* that a new image got */
+};
+struct qi_restore {
+	struct qi_repo *repo;
+	const struct qi_point *point;
+	struct qi_restored *drives;
+	size_t count;
+	const char *format;  /* NULL: that of the drive, of a device raw */
+	const char *options; /* of new images as after -o; NULL: as it had */
+	bool delta;	     /* write where the target differs, in place */
+	bool replace;	     /* a file, or all that is on a device */
+	bool compress;	     /* new images */
+	unsigned threads;
+	struct qi_progress progress;
+};
+/*
+ * Add what is read, and what is written in place; all is to be locked then. To
+ * be closed before the graph is freed, also when this fails.
+ */
+int qi_restore_open(struct qi_graph *g, struct qi_restore *r,
+		    struct qi_error *e);
+/*
+ * Find what stands against writing in place, and, for delta, what differs: all
+ * of the target is read.
+ */
+int qi_restore_plan(struct qi_restore *r, struct qi_error *e);
+/*
+ * Restore. Each chunk is compared with its hash before it is written. New
+ * images appear complete, and all or none.
+ */
+int qi_restore_run(struct qi_restore *r, struct qi_error *e);
+void qi_restore_close(struct qi_restore *r);
+
 #endif
