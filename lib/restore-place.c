@@ -177,7 +177,6 @@ static int copy_data(const struct qi_restore *r, struct qi_restored *d,
 
 	if (ret)
 		return ret;
-	copy.writer->gets_backing = head->facts.backing != NULL;
 	if (r->delta && ranges_to_write(d, copy.writer->unit, &copy.ranges))
 		ret = qi_no_memory(e);
 	else

@@ -10,7 +10,8 @@ teardown() {
 
 # A repository with three points of drive vm; one.raw to three.raw are its
 # content at each.
-setup() {
+setup_file() {
+  cd "$BATS_FILE_TMPDIR" || return
   mkimage vm.qcow2 4M 11
   qimg bitmap add -q --drive vm.qcow2 daily
   qemu-img convert -O raw vm.qcow2 one.raw
@@ -22,6 +23,10 @@ setup() {
   write vm.qcow2 'write -P 6 5M 64k'
   qemu-img convert -O raw vm.qcow2 three.raw
   qimg backup -q --incremental --drive vm.qcow2 --bitmap daily --to repo
+}
+
+setup() {
+  cp -a "$BATS_FILE_TMPDIR/." .
 }
 
 @test "every point, by id, prefix and 'last', is what the drive was" {
