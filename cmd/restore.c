@@ -155,7 +155,7 @@ static void print_json(const struct qi_restore *r)
 			json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
 				  "drive", qi_json_text(d->drive), "filename",
 				  qi_json_text(d->target), "format",
-				  qi_json_text(d->create.format),
+				  qi_json_text(d->create->format),
 				  "virtual-size", qi_json_uint(d->size),
 				  "differing",
 				  r->delta ? qi_json_uint(d->differing) :
@@ -177,7 +177,7 @@ static void print_text(const struct qi_restore *r)
 
 		printf("%s drive '%s' of point '%s' to '%s': %s, %s",
 		       opt.dry_run ? "would restore" : "restored", name,
-		       r->point->id, safe, d->create.format,
+		       r->point->id, safe, d->create->format,
 		       qi_human_size(human, d->size));
 		if (r->delta)
 			printf(", %s differ%s",
@@ -205,7 +205,7 @@ static int plan(struct qi_restore *r, struct qi_error *e)
 		uint64_t size;
 
 		if (!d->in_place)
-			ret = qi_try_create(d->target, &d->create, &size, e);
+			ret = qi_try_create(d->target, d->create, &size, e);
 	}
 	return ret;
 }

@@ -398,15 +398,9 @@ static int place_zero(struct worker *k, uint64_t off, uint64_t len,
 		      struct qi_error *e)
 {
 	struct engine *g = k->engine;
-	int ret = 0;
+	int ret = g->w->ops->zero(g->w, off, len, e);
 
-	if (g->copy->hashed)
-		ret = g->copy->hashed(g->copy->arg, off,
-				      qi_div_up(len, QI_HASH_UNIT), NULL, e);
-	if (ret)
-		return ret;
 	g->stats->zero += len;
-	ret = g->w->ops->zero(g->w, off, len, e);
 	return ret == -ENOTSUP ? write_zeroes(k, e) : ret;
 }
 
@@ -416,6 +410,8 @@ static int give_hashes(struct worker *k, struct qi_error *e)
 	const struct qi_copy *copy = k->engine->copy;
 	size_t count = (size_t)qi_div_up(k->job.len, QI_HASH_UNIT), i = 0;
 
+	if (k->job.is_zero)
+		return copy->hashed(copy->arg, k->job.off, count, NULL, e);
 	while (i < count) {
 		size_t end = i + 1;
 		int ret;
@@ -438,14 +434,12 @@ static int do_turn(struct worker *k, struct qi_error *e)
 {
 	struct engine *g = k->engine;
 	uint64_t bytes = k->job.len;
-	int ret;
+	int ret = g->copy->hashed ? give_hashes(k, e) : 0;
 
-	if (k->job.is_zero) {
+	if (!ret && k->job.is_zero) {
 		ret = place_zero(k, k->job.off, k->job.len, e);
-	} else {
-		ret = g->copy->hashed ? give_hashes(k, e) : 0;
-		if (!ret)
-			ret = place_window(k, e);
+	} else if (!ret) {
+		ret = place_window(k, e);
 		if (!ret && g->w->writes_in_turn)
 			ret = write_placed(k, e);
 	}

@@ -184,9 +184,9 @@ struct qi_restored {
 	const char *drive;  /* its name in the point */
 	const char *target; /* path of an image, or of a device */
 	/* Set by qi_restore_open(): */
-	struct qi_create create; /* a new image; in place, its format */
-	uint64_t size;		 /* bytes of the disk */
-	bool in_place;		 /* the target is there, and is written to */
+	const struct qi_create *create; /* a new image; in place, its format */
+	uint64_t size;			/* bytes of the disk */
+	bool in_place; /* the target is there, and is written to */
 	struct qi_restore_job *job;
 	/* By qi_restore_plan(), in place: */
 	uint64_t differing; /* bytes that are not as in the point, for delta */

@@ -53,7 +53,7 @@ static int check_looks(const char *path, const char *format, struct qi_error *e)
 int qi_restore_open_target(struct qi_graph *g, const struct qi_restore *r,
 			   struct qi_restored *d, struct qi_error *e)
 {
-	const struct qi_open how = { .format = d->create.format,
+	const struct qi_open how = { .format = d->create->format,
 				     .access = QI_ACCESS_WRITE };
 	struct qi_restore_job *j = d->job;
 	int ret = 0;

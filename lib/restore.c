@@ -67,12 +67,12 @@ static int take_options(const struct qi_restore *r, struct qi_restored *d,
 			struct qi_error *e)
 {
 	const struct qi_origin *o = &d->job->from->origin;
-	bool kept = *o->options && !strcmp(o->format, d->create.format);
+	bool kept = *o->options && !strcmp(o->format, d->create->format);
 	const char *given = r->options ? r->options : "";
 
 	d->job->options = qi_format_text("%s%s%s", kept ? o->options : "",
 					 kept && *given ? "," : "", given);
-	d->create.options = d->job->options;
+	d->job->create.options = d->job->options;
 	return d->job->options ? 0 : qi_no_memory(e);
 }
 
@@ -83,7 +83,8 @@ static int decide(const struct qi_restore *r, struct qi_restored *d,
 
 	d->size = d->job->from->size;
 	d->in_place = r->delta || is_device;
-	d->create = (struct qi_create){
+	d->create = &d->job->create;
+	d->job->create = (struct qi_create){
 		.format = r->format ? r->format :
 			  is_device ? "raw" :
 				      d->job->from->origin.format,
@@ -222,7 +223,7 @@ static int add_bitmaps(struct qi_restored *d, const struct qi_image *img,
 	/* A data file is not under the name that the image has for it. */
 	if (!o->bitmap_count || img->data.file)
 		return 0;
-	ret = qi_image_reopen(img, d->create.format, &g, &n, e);
+	ret = qi_image_reopen(img, d->create->format, &g, &n, e);
 	if (ret)
 		return ret;
 	if (!qi_node_can_store(n, NULL)) {
@@ -239,7 +240,7 @@ static int make(const struct qi_restore *r, struct qi_restored *d,
 		struct qi_image *img, const struct qi_progress *progress,
 		struct qi_error *e)
 {
-	const struct qi_convert c = { .target = d->create,
+	const struct qi_convert c = { .target = *d->create,
 				      .compress = r->compress,
 				      .threads = r->threads,
 				      .progress = *progress,
@@ -269,7 +270,7 @@ static int run(struct qi_restore *r, struct qi_image *images,
 		part.total += work_of(r, d);
 		if (!d->in_place)
 			ret = qi_image_start(&images[used++], d->target,
-					     &d->create, e);
+					     d->create, e);
 	}
 	for (size_t i = 0, next = 0; i < r->count && !ret; i++) {
 		struct qi_restored *d = &r->drives[i];

@@ -11,7 +11,8 @@ struct qi_restore_job {
 	const struct qi_point_drive *from;
 	struct qi_node *source;
 	struct qi_expected *expected;
-	char *options; /* of a new image, malloc'd */
+	struct qi_create create;
+	char *options; /* of that, malloc'd */
 	/* In place: */
 	struct qi_drive *target;
 	struct qi_file *alone; /* of a device: nobody mounts it meanwhile */
