@@ -6,20 +6,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <time.h>
 
 #include "cmd/common/command.h"
+#include "cmd/common/hook.h"
 #include "cmd/common/image.h"
 #include "cmd/common/json.h"
+#include "cmd/common/metrics.h"
 #include "cmd/common/point.h"
 #include "cmd/common/print.h"
 #include "cmd/common/progress.h"
-#include "cmd/common/prune.h"
+#include "cmd/common/repository.h"
 
 static struct {
-	bool full, incremental, resync, any, compress, read_data;
-	struct qi_list drives;
-	const char *bitmap, *to;
+	bool full, incremental, resync, any, compress, if_changed, read_data;
+	struct qi_list drives, nodes;
+	const char *name, *bitmap, *to, *pre, *post, *metrics;
+	uint64_t rate, threshold;
 	unsigned threads;
 	bool strict, dry_run, quiet, force_share;
 	int output, progress, wait;
@@ -35,12 +38,28 @@ static const struct qi_option options[] = {
 		    "incremental if that is sound, else resync, else full"),
 	QI_OPT_LIST("drive", 0, "PATH", &opt.drives, QI_COMPLETE_FILE,
 		    "a drive; several make one point"),
+	QI_OPT_LIST("node", 0, "PATH", &opt.nodes, QI_COMPLETE_FILE,
+		    "a layer of a drive, which is read alone"),
+	QI_OPT_TEXT("name", 0, "NAME", &opt.name, QI_COMPLETE_NONE,
+		    "what the drive is called in the repository"),
 	QI_OPT_TEXT("bitmap", 0, "NAME", &opt.bitmap, QI_COMPLETE_BITMAP,
 		    "drive bitmap that records the changes"),
 	QI_OPT_TEXT("to", 0, "REPO", &opt.to, QI_COMPLETE_FOLDER,
 		    "the repository, a folder"),
+	QI_OPT_FLAG("if-changed", 0, &opt.if_changed,
+		    "no point when nothing has changed"),
+	QI_OPT_SIZE("threshold", 0, &opt.threshold,
+		    "no point when less has changed"),
+	QI_OPT_TEXT("pre", 0, "COMMAND", &opt.pre, QI_COMPLETE_NONE,
+		    "run this before the drives are opened"),
+	QI_OPT_TEXT("post", 0, "COMMAND", &opt.post, QI_COMPLETE_NONE,
+		    "run this when the drives are free again"),
+	QI_OPT_TEXT("metrics-file", 0, "FILE", &opt.metrics, QI_COMPLETE_FILE,
+		    "write how it went for Prometheus"),
 	QI_OPT_STRICT(&opt.strict),
 	QI_OPT_FLAG("compress", 'c', &opt.compress, "compress the data"),
+	QI_OPT_SIZE("rate", 0, &opt.rate,
+		    "read at most so many bytes a second"),
 	QI_OPT_THREADS(&opt.threads),
 	QI_OPT_OUTPUT(&opt.output),
 	QI_OPT_DRY_RUN('n', &opt.dry_run),
@@ -48,17 +67,6 @@ static const struct qi_option options[] = {
 	QI_OPT_QUIET(&opt.quiet),
 	QI_OPT_FORCE_SHARE(&opt.force_share),
 	QI_OPT_WAIT(&opt.wait),
-	QI_OPTION_END,
-};
-
-static const struct qi_option list_options[] = {
-	QI_OPT_OUTPUT(&opt.output),
-	QI_OPTION_END,
-};
-
-static const struct qi_option check_options[] = {
-	QI_OPT_OUTPUT(&opt.output),
-	QI_OPT_QUIET(&opt.quiet),
 	QI_OPTION_END,
 };
 
@@ -73,20 +81,31 @@ static const struct qi_option verify_options[] = {
 
 /* -------------------------------------------------------------- backup */
 
+static size_t source_count(void)
+{
+	return opt.drives.count + opt.nodes.count;
+}
+
 static int check_usage(void)
 {
 	if (opt.full + opt.incremental + opt.resync + opt.any != 1)
 		return qi_usage("backup: give one of --full, --incremental, "
 				"--resync and --auto");
-	if (!opt.drives.count)
+	if (!source_count())
 		return qi_usage("backup: --drive is missing");
 	if (!opt.to)
 		return qi_usage("backup: --to is missing");
 	if (opt.incremental && !opt.bitmap)
 		return qi_usage("backup: --incremental needs --bitmap");
-	if (opt.bitmap && opt.force_share)
+	if (opt.bitmap && opt.drives.count && opt.force_share)
 		return qi_usage("backup: --force-share cannot be used with "
 				"--bitmap, which has to be cleared");
+	if (opt.name && source_count() != 1)
+		return qi_usage("backup: --name can be used with one drive "
+				"alone");
+	if (opt.if_changed && opt.threshold)
+		return qi_usage("backup: --if-changed is --threshold 1; give "
+				"one of them");
 	return 0;
 }
 
@@ -98,7 +117,8 @@ static enum qi_backup_type wanted_type(void)
 				 QI_BACKUP_AUTO;
 }
 
-static int open_drives(struct qi_graph *g, struct qi_drive **drive,
+/* Drives, then layers. */
+static int add_sources(struct qi_graph *g, struct qi_drive **drive,
 		       struct qi_error *e)
 {
 	struct qi_open how = {
@@ -107,159 +127,201 @@ static int open_drives(struct qi_graph *g, struct qi_drive **drive,
 		.force_share = opt.force_share,
 		.strict = opt.strict,
 	};
+	int ret = 0;
 
-	for (size_t i = 0; i < opt.drives.count; i++) {
-		int ret =
-			qi_drive_add(g, opt.drives.item[i], &how, &drive[i], e);
-
-		if (ret < 0)
-			return ret;
-	}
-	return qi_graph_lock(g, opt.wait, e);
+	for (size_t i = 0; i < opt.drives.count && !ret; i++)
+		ret = qi_drive_add(g, opt.drives.item[i], &how, drive++, e);
+	how.access = QI_ACCESS_READ;
+	how.layer = true;
+	for (size_t i = 0; i < opt.nodes.count && !ret; i++)
+		ret = qi_drive_add(g, opt.nodes.item[i], &how, drive++, e);
+	return ret;
 }
 
-/* The exit code. */
-static int print_backup(const struct qi_point *p, const struct qi_plan *plan)
+/* How it went, for those who are told at the end. */
+struct outcome {
+	struct qi_repo *repo; /* NULL: it was not opened */
+	struct qi_backed_up done;
+	int exit_code;
+};
+
+static void print_backup(const struct outcome *o, const struct qi_plan *plan)
 {
-	bool warned = !opt.dry_run && qi_point_warn(p, opt.any);
+	const struct qi_point *p = o->done.point;
+	char changed[QI_HUMAN];
 	struct qi_json j;
 
 	if (opt.output == QI_OUTPUT_JSON) {
 		qi_json_begin(&j);
 		qi_json_member(&j, "dry-run", json_boolean(opt.dry_run));
-		qi_json_member(&j, "point",
-			       opt.dry_run ? json_null() : qi_point_json(p));
+		qi_json_member(&j, "changed",
+			       opt.dry_run ? json_null() :
+					     qi_json_uint(o->done.changed));
+		qi_json_member(&j, "point", p ? qi_point_json(p) : json_null());
 		qi_json_member(&j, "steps", qi_json_plan(plan));
 		qi_json_end(&j, 0, NULL);
 	} else if (opt.dry_run) {
 		qi_print_plan(plan);
-	} else if (!opt.quiet) {
+	} else if (p && !opt.quiet) {
 		qi_point_summary(p);
+	} else if (!opt.quiet) {
+		printf("no backup in '%s': %s have changed since the last "
+		       "point\n",
+		       opt.to, qi_human_size(changed, o->done.changed));
 	}
-	return warned ? QI_EXIT_WARNING : QI_EXIT_OK;
 }
 
-static void add_step(struct qi_plan *plan, char *step)
+/* The repository is locked first: nobody waits for it with a drive in hand. */
+static int lock_all(struct qi_graph *g, struct outcome *o, struct qi_error *e)
 {
-	size_t bytes = (plan->count + 1) * sizeof(*plan->steps);
+	/* An increment has nothing to build on in a new repository. */
+	enum qi_repo_mode mode = opt.incremental || opt.resync ? QI_REPO_OPEN :
+				 opt.dry_run		       ? QI_REPO_PLAN :
+								 QI_REPO_MAKE;
+	int ret = qi_repo_open(opt.to, mode, &o->repo, e);
 
-	plan->steps = qi_xrealloc(plan->steps, bytes);
-	plan->steps[plan->count++] = step;
+	if (ret >= 0)
+		ret = qi_repo_lock(o->repo, opt.wait, e);
+	return ret < 0 ? ret : qi_graph_lock(g, opt.wait, e);
 }
 
-/* --dry-run where there is no repository yet that could plan. */
-static int plan_first(struct qi_drive **drive, struct qi_plan *plan,
-		      struct qi_error *e)
+static int take_point(struct qi_drive **drive, struct outcome *o,
+		      struct qi_plan *plan, struct qi_error *e)
 {
-	const struct qi_bitmap_edit clear = { .verb = QI_BITMAP_CLEAR,
-					      .name = opt.bitmap };
-
-	for (size_t i = 0; i < opt.drives.count; i++) {
-		struct qi_dirty *dirty = NULL;
-		int ret = qi_chain_check_readable(qi_drive_head(drive[i]), e);
-
-		if (ret >= 0)
-			ret = qi_drive_check_strict(drive[i], e);
-		if (ret >= 0 && opt.bitmap)
-			ret = qi_dirty_new(drive[i], opt.bitmap, &dirty, e);
-		qi_dirty_free(dirty);
-		if (ret >= 0 && opt.bitmap)
-			ret = qi_drive_bitmap_edit(drive[i], &clear, NULL, true,
-						   e);
-		if (ret < 0)
-			return ret;
-	}
-	add_step(plan, qi_xprintf("make the repository '%s'", opt.to));
-	for (size_t i = 0; i < opt.drives.count; i++)
-		add_step(plan, qi_xprintf("store all of drive '%s'",
-					  opt.drives.item[i]));
-	for (size_t i = 0; opt.bitmap && i < opt.drives.count; i++)
-		add_step(plan, qi_xprintf("clear bitmap '%s' of drive '%s'",
-					  opt.bitmap, opt.drives.item[i]));
-	return 0;
-}
-
-/* A code of exit, or a failure. */
-static int back_up(struct qi_drive **drive, struct qi_error *e)
-{
-	QI_AUTO_REPO struct qi_repo *r = NULL;
-	QI_AUTO_PLAN struct qi_plan plan = { 0 };
 	struct qi_backup b = {
 		.type = wanted_type(),
 		.drives = drive,
-		.drive_count = opt.drives.count,
+		.drive_count = source_count(),
+		.name = opt.name,
 		.bitmap = opt.bitmap,
 		.compress = opt.compress,
 		.threads = opt.threads,
+		.rate = opt.rate,
+		.threshold = opt.if_changed ? 1 : opt.threshold,
+		.progress = qi_progress_start(opt.quiet ? 0 : opt.progress,
+					      "backup"),
 	};
-	const struct qi_point *point = NULL;
-	bool may_be_first = opt.full || opt.any;
+	int ret = qi_repo_backup(o->repo, &b, plan, opt.dry_run, &o->done, e);
+
+	qi_progress_end(ret);
+	return ret;
+}
+
+/* All that was opened is free again when it returns. */
+static void back_up(struct outcome *o)
+{
+	QI_AUTO_GRAPH struct qi_graph *g = qi_new_graph();
+	QI_AUTO_PLAN struct qi_plan plan = { 0 };
+	size_t bytes = source_count() * sizeof(struct qi_drive *);
+	struct qi_drive **drive = qi_xrealloc(NULL, bytes);
+	struct qi_error e = { "" };
 	int ret;
 
-	if (opt.dry_run && may_be_first && access(opt.to, F_OK)) {
-		ret = plan_first(drive, &plan, e);
-		return ret < 0 ? ret : print_backup(NULL, &plan);
-	}
-	/* An increment has nothing to build on in a new repository. */
-	ret = qi_repo_open(opt.to, may_be_first && !opt.dry_run, &r, e);
+	memset(drive, 0, bytes);
+	ret = add_sources(g, drive, &e);
+	if (ret >= 0)
+		ret = lock_all(g, o, &e);
+	if (ret >= 0)
+		ret = take_point(drive, o, &plan, &e);
 	if (ret < 0)
-		return ret;
-	b.progress = qi_progress_start(opt.quiet ? 0 : opt.progress, "backup");
-	ret = qi_repo_backup(r, &b, &plan, opt.dry_run, &point, e);
-	qi_progress_end(ret);
-	return ret < 0 ? ret : print_backup(point, &plan);
+		o->exit_code = qi_report(ret, &e);
+	else
+		print_backup(o, &plan);
+	if (o->done.point && qi_point_warn(o->done.point, opt.any))
+		o->exit_code = QI_EXIT_WARNING;
+	for (size_t i = 0; i < source_count(); i++)
+		qi_auto_drive(&drive[i]);
+	free(drive);
+	if (o->repo)
+		qi_repo_unlock(o->repo);
+}
+
+/* ------------------------------------------------------ before and after */
+
+/* Paths, a line each. Freed by the caller. */
+static char *source_lines(void)
+{
+	char *lines = qi_xstrdup("");
+
+	for (size_t i = 0; i < source_count(); i++) {
+		const char *path = i < opt.drives.count ?
+					   opt.drives.item[i] :
+					   opt.nodes.item[i - opt.drives.count];
+		char *longer = qi_xprintf("%s%s%s", lines, i ? "\n" : "", path);
+
+		free(lines);
+		lines = longer;
+	}
+	return lines;
+}
+
+static int run_hook(const char *option, const char *command,
+		    const struct outcome *o)
+{
+	QI_AUTO_TEXT char *drives = source_lines();
+	QI_AUTO_TEXT char *status = qi_xprintf("%d", o->exit_code);
+	const struct qi_variable variables[] = {
+		{ "QIMG_HOOK", option + 2 },
+		{ "QIMG_DRIVES", drives },
+		{ "QIMG_BITMAP", opt.bitmap },
+		{ "QIMG_TO", opt.to },
+		{ "QIMG_STATUS", status },
+		{ "QIMG_POINT", o->done.point ? o->done.point->id : NULL },
+		{ NULL, NULL },
+	};
+
+	return qi_hook_run(option, command, variables);
+}
+
+static void run_pre(struct outcome *o)
+{
+	if (opt.pre && !opt.dry_run)
+		o->exit_code = run_hook("--pre", opt.pre, o);
+}
+
+/* What it was to undo has been done, so it runs after a failure, too. */
+static void run_post(struct outcome *o)
+{
+	if (opt.post && !opt.dry_run && run_hook("--post", opt.post, o) &&
+	    !o->exit_code)
+		o->exit_code = QI_EXIT_WARNING;
+}
+
+static void write_metrics(struct outcome *o, int64_t start, double clock)
+{
+	const struct qi_metrics m = {
+		.repository = opt.to,
+		.repo = o->repo,
+		.point = o->done.point,
+		.start = start,
+		.seconds = qi_seconds() - clock,
+		.exit_code = o->exit_code,
+	};
+	struct qi_error e;
+
+	if (!opt.metrics || opt.dry_run ||
+	    qi_metrics_write(opt.metrics, &m, &e) >= 0)
+		return;
+	qi_say_error("%s", e.text);
+	if (!o->exit_code)
+		o->exit_code = QI_EXIT_WARNING;
 }
 
 static int run(int argc, char **argv)
 {
-	QI_AUTO_GRAPH struct qi_graph *g = qi_new_graph();
-	struct qi_error e = { "" };
-	struct qi_drive **drive;
-	size_t bytes;
-	int ret;
+	struct outcome o = { .exit_code = QI_EXIT_OK };
+	int64_t start = time(NULL);
+	double clock = qi_seconds();
 
 	if (check_usage())
 		return QI_EXIT_USAGE;
-	bytes = opt.drives.count * sizeof(struct qi_drive *);
-	drive = qi_xrealloc(NULL, bytes);
-	memset(drive, 0, bytes);
-	ret = open_drives(g, drive, &e);
-	if (ret >= 0)
-		ret = back_up(drive, &e);
-	for (size_t i = 0; i < opt.drives.count; i++)
-		qi_auto_drive(&drive[i]);
-	free(drive);
-	return ret < 0 ? qi_report(ret, &e) : ret;
-}
-
-/* ---------------------------------------------------------------- list */
-
-static int run_list(int argc, char **argv)
-{
-	QI_AUTO_REPO struct qi_repo *r = NULL;
-	struct qi_error e = { "" };
-	const struct qi_point *p;
-	struct qi_table table;
-	struct qi_json j;
-	size_t count;
-	int ret = qi_repo_open(argv[0], false, &r, &e);
-
-	if (ret < 0)
-		return qi_report(ret, &e);
-	p = qi_repo_points(r, &count);
-	if (opt.output == QI_OUTPUT_JSON) {
-		qi_json_begin(&j);
-		qi_json_list_begin(&j, "points");
-		for (size_t i = 0; i < count; i++)
-			qi_json_element(&j, qi_point_json(&p[i]));
-		qi_json_end(&j, 0, NULL);
-		return QI_EXIT_OK;
-	}
-	qi_point_table_head(&table);
-	for (size_t i = 0; i < count; i++)
-		qi_point_table_row(&table, &p[i]);
-	qi_table_print(&table);
-	return QI_EXIT_OK;
+	run_pre(&o);
+	if (!o.exit_code)
+		back_up(&o);
+	run_post(&o);
+	write_metrics(&o, start, clock);
+	qi_auto_repo(&o.repo);
+	return o.exit_code;
 }
 
 /* -------------------------------------------------------------- verify */
@@ -373,7 +435,7 @@ static int run_verify(int argc, char **argv)
 	struct verification v = { .points = 0 };
 	const struct qi_point *p = NULL;
 	struct qi_error e = { "" };
-	int ret = qi_repo_open(argv[0], false, &r, &e);
+	int ret = qi_repo_open(argv[0], QI_REPO_OPEN, &r, &e);
 
 	if (ret < 0)
 		return qi_report(ret, &e);
@@ -396,79 +458,8 @@ static int run_verify(int argc, char **argv)
 	return v.problems ? QI_EXIT_DAMAGED : QI_EXIT_OK;
 }
 
-/* --------------------------------------------------------------- check */
-
-static void on_check(void *arg, bool is_problem, const char *text)
-{
-	QI_AUTO_TEXT char *safe = NULL;
-
-	if (opt.output == QI_OUTPUT_JSON) {
-		qi_json_element(arg,
-				json_pack("{s:b, s:o}", "problem", is_problem,
-					  "text", qi_json_text(text)));
-		return;
-	}
-	safe = qi_safe(text);
-	puts(safe);
-}
-
-static void print_checked(const struct qi_repo_check *c, size_t points)
-{
-	printf("checked %zu point%s: ", points, points == 1 ? "" : "s");
-	if (c->problems)
-		printf("%llu problem%s, ", (unsigned long long)c->problems,
-		       c->problems == 1 ? "" : "s");
-	else
-		printf("no problems, ");
-	printf("%llu thing%s to know\n", (unsigned long long)c->notes,
-	       c->notes == 1 ? "" : "s");
-}
-
-static int run_check(int argc, char **argv)
-{
-	QI_AUTO_REPO struct qi_repo *r = NULL;
-	struct qi_json j;
-	struct qi_repo_check c = { .finding = on_check, .arg = &j };
-	struct qi_error e = { "" };
-	size_t count = 0;
-	int ret = qi_repo_open(argv[0], false, &r, &e);
-
-	if (ret < 0)
-		return qi_report(ret, &e);
-	qi_repo_points(r, &count);
-	if (opt.output == QI_OUTPUT_JSON) {
-		qi_json_begin(&j);
-		qi_json_list_begin(&j, "findings");
-	}
-	ret = qi_repo_check(r, &c, &e);
-	if (opt.output == QI_OUTPUT_JSON) {
-		qi_json_list_end(&j);
-		qi_json_member(&j, "points", qi_json_uint(count));
-		qi_json_member(&j, "problems", qi_json_uint(c.problems));
-		qi_json_end(&j, ret, &e);
-	} else if (ret >= 0 && !opt.quiet) {
-		print_checked(&c, count);
-	}
-	if (ret < 0)
-		return qi_report(ret, &e);
-	return c.problems ? QI_EXIT_DAMAGED :
-	       c.notes	  ? QI_EXIT_WARNING :
-			    QI_EXIT_OK;
-}
-
 /* ------------------------------------------------------------ commands */
 
-static const struct qi_command list = {
-	.name = "list",
-	.summary = "list the points of a repository",
-	.synopsis = QI_LINES("[OPTION]... REPO"),
-	.options = list_options,
-	.examples = QI_LINES("qimg backup list /backup/vm"),
-	.min_args = 1,
-	.max_args = 1,
-	.complete = QI_COMPLETE_FOLDER,
-	.run = run_list,
-};
 static const struct qi_command verify = {
 	.name = "verify",
 	.summary = "verify points and what they rest on",
@@ -480,18 +471,6 @@ static const struct qi_command verify = {
 	.max_args = 2,
 	.complete = QI_COMPLETE_FOLDER,
 	.run = run_verify,
-};
-
-static const struct qi_command check = {
-	.name = "check",
-	.summary = "find what is missing, left over or foreign",
-	.synopsis = QI_LINES("[OPTION]... REPO"),
-	.options = check_options,
-	.examples = QI_LINES("qimg backup check /backup/vm"),
-	.min_args = 1,
-	.max_args = 1,
-	.complete = QI_COMPLETE_FOLDER,
-	.run = run_check,
 };
 
 const struct qi_command qi_command_backup = {
@@ -512,8 +491,8 @@ const struct qi_command qi_command_backup = {
 		"--to /backup/vm"),
 	.subcommands =
 		(const struct qi_command *const[]){
-			&list, &check, &verify, &qi_backup_prune,
-			&qi_backup_merge, &qi_backup_pin, &qi_backup_unpin,
-			NULL },
+			&qi_backup_list, &qi_backup_check, &verify,
+			&qi_backup_prune, &qi_backup_merge, &qi_backup_pin,
+			&qi_backup_unpin, NULL },
 	.run = run,
 };

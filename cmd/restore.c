@@ -266,7 +266,7 @@ static int run(int argc, char **argv)
 	if (opt.delta && opt.force)
 		return qi_usage("restore: --delta and --force do not go "
 				"together");
-	ret = qi_repo_open(opt.from, false, &repo, &e);
+	ret = qi_repo_open(opt.from, QI_REPO_OPEN, &repo, &e);
 	if (ret < 0)
 		return qi_report(ret, &e);
 	r.repo = repo;

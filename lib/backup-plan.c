@@ -6,12 +6,36 @@
 #include "lib/backup.h"
 #include "lib/ranges.h"
 
-/* The drive's name in the repository: its file name without the extension. */
-static char *drive_name(const struct qi_drive *d)
+/* What the last point calls the drive of that id; NULL: no point has it. */
+static const char *known_name(const struct qi_repo *r,
+			      const struct qi_uuid *drive)
 {
-	const char *name = qi_path_name(d->path);
-	const char *dot = strrchr(name, '.');
+	for (size_t i = r->count; i-- > 0 && !qi_uuid_is_null(drive);)
+		for (size_t j = 0; j < r->points[i].drive_count; j++) {
+			const struct qi_point_drive *d =
+				&r->points[i].drives[j];
 
+			if (qi_uuid_equal(&d->drive, drive))
+				return d->name;
+		}
+	return NULL;
+}
+
+/*
+ * The drive's name in the repository: its file name without the extension. A
+ * layer is called like any other file, so that its drive's name counts.
+ */
+static char *drive_name(const struct qi_backup_work *w,
+			const struct qi_backup_source *s)
+{
+	const char *name = w->b->name, *dot;
+
+	if (!name && s->drive->is_layer)
+		name = known_name(w->r, &s->out->drive);
+	if (name)
+		return strdup(name);
+	name = qi_path_name(s->drive->path);
+	dot = strrchr(name, '.');
 	return dot && dot != name ? strndup(name, (size_t)(dot - name)) :
 				    strdup(name);
 }
@@ -29,7 +53,8 @@ static int name_drive(struct qi_backup_work *w, struct qi_backup_source *s,
 {
 	struct qi_point_drive *o = s->out;
 
-	o->name = drive_name(s->drive);
+	o->drive = qi_drive_uuid(s->drive);
+	o->name = drive_name(w, s);
 	if (!o->name)
 		return qi_no_memory(e);
 	if (!is_utf8(o->name))
@@ -44,17 +69,18 @@ static int name_drive(struct qi_backup_work *w, struct qi_backup_source *s,
 				       "character, and cannot stand in a list "
 				       "of checksums",
 				       s->drive->path);
-	if (o->name[0] == '.')
+	if (!o->name[0] || o->name[0] == '.' || strchr(o->name, '/'))
 		return qi_fail(e, EINVAL,
-			       "drive '%s' cannot be backed up under "
-			       "a name that starts with a dot",
-			       s->drive->path);
+			       "drive '%s' cannot be backed up as '%s': a name "
+			       "in a repository is not empty, does not start "
+			       "with a dot, and has no slash",
+			       s->drive->path, o->name);
 	for (struct qi_point_drive *p = w->point.drives; p < o; p++)
 		if (strcmp(p->name, o->name) == 0)
 			return qi_fail(e, EINVAL,
-				       "two of the drives have the "
-				       "name '%s'; give one of them a drive "
-				       "link with another name",
+				       "two of the drives have the name "
+				       "'%s'; give one of them a drive link "
+				       "with another name",
 				       o->name);
 	o->file = qi_format_text("%s.qcow2", o->name);
 	o->hashes = qi_format_text("%s.hashes", o->name);
@@ -94,32 +120,58 @@ int qi_backup_clear_bitmap(struct qi_backup_work *w, struct qi_backup_source *s,
 	return qi_drive_bitmap_edit(s->drive, &clear, NULL, dry_run, e);
 }
 
+/* Not of a layer, whose bitmap is not cleared. */
+static int check_clear(struct qi_backup_work *w, struct qi_backup_source *s,
+		       struct qi_error *e)
+{
+	int ret = qi_backup_clear_bitmap(w, s, true, e);
+
+	s->out->to = qi_uuid_random();
+	return ret ? ret : qi_node_check_writable(s->drive->head, e);
+}
+
+static int no_bitmap(const struct qi_backup_work *w,
+		     const struct qi_backup_source *s, struct qi_error *e)
+{
+	const char *path = s->drive->path, *name = w->b->bitmap;
+
+	if (!s->drive->is_layer)
+		return qi_fail(e, ESTALE,
+			       "drive '%s' has no bitmap '%s'; "
+			       "'qimg bitmap add --drive %s %s' makes one",
+			       path, name, QI_WORD(path), QI_WORD(name));
+	if (qi_node_find_bitmap(s->drive->head, name) >= 0)
+		return qi_fail(e, ESTALE,
+			       "bitmap '%s' of node '%s' is that of the node "
+			       "alone, which does not tell at which point it "
+			       "starts; 'qimg bitmap move --node %s %s "
+			       "--to-drive DRIVE' makes it one of a drive",
+			       name, path, QI_WORD(path), QI_WORD(name));
+	return qi_fail(e, ESTALE,
+		       "layer '%s' has nothing of a drive bitmap '%s'", path,
+		       name);
+}
+
 static int look_at_bitmap(struct qi_backup_work *w, struct qi_backup_source *s,
 			  struct qi_error *e)
 {
 	struct qi_point_drive *o = s->out;
-	int ret = qi_drive_check(s->drive, e);
+	int ret = s->drive->is_layer ? qi_drive_check_strict(s->drive, e) :
+				       qi_drive_check(s->drive, e);
 
 	if (!ret)
 		ret = qi_dirty_new(s->drive, w->b->bitmap, &s->dirty, e);
+	/* A layer can go without one. */
 	if (ret == -ENOENT)
-		return qi_fail(e, ESTALE,
-			       "drive '%s' has no bitmap '%s'; "
-			       "'qimg bitmap add --drive %s %s' makes one",
-			       s->drive->path, w->b->bitmap,
-			       QI_WORD(s->drive->path), QI_WORD(w->b->bitmap));
-	if (!ret)
-		ret = qi_backup_clear_bitmap(w, s, true, e);
-	if (!ret)
-		ret = qi_node_check_writable(s->drive->head, e);
+		return s->drive->is_layer ? 0 : no_bitmap(w, s, e);
+	if (!ret && !s->drive->is_layer)
+		ret = check_clear(w, s, e);
 	if (!ret)
 		ret = qi_dirty_bytes(s->dirty, &o->dirty, e);
 	if (ret)
 		return ret;
 	o->bitmap = strdup(w->b->bitmap);
-	o->drive = qi_drive_uuid(s->drive);
 	o->from = qi_dirty_checkpoint(s->dirty);
-	o->to = qi_uuid_random();
 	return o->bitmap ? take_reason(s, e) : qi_no_memory(e);
 }
 
@@ -173,6 +225,23 @@ static int no_point(const struct qi_backup_work *w,
 }
 
 /*
+ * The point before p that has the drive and ends at a checkpoint. Those that do
+ * not were taken without a bitmap, or of a layer, and have cleared nothing.
+ */
+static const struct qi_point *before(const struct qi_repo *r, const char *drive,
+				     const struct qi_point *p)
+{
+	while (p-- > r->points) {
+		const struct qi_point_drive *d =
+			p->problem ? NULL : qi_point_find(p, drive);
+
+		if (d && !qi_uuid_is_null(&d->to))
+			return p;
+	}
+	return NULL;
+}
+
+/*
  * The point that an increment builds on: the last one, when it ends where the
  * bitmap starts. When the one that it rests on does, the clear after the last
  * one was lost: the increment is taken again, from the point before it.
@@ -181,14 +250,15 @@ static int find_parent(struct qi_backup_work *w, struct qi_backup_source *s,
 		       struct qi_error *e)
 {
 	const struct qi_point_drive *o = s->out, *l;
-	const struct qi_point *last = qi_repo_last(w->r, o->name);
+	const struct qi_point *last =
+		before(w->r, o->name, w->r->points + w->r->count);
 
-	if (!last)
+	if (!qi_repo_last(w->r, o->name))
 		return no_point(w, s, e);
-	l = qi_point_find(last, o->name);
+	l = last ? qi_point_find(last, o->name) : NULL;
 	if (ends_at_start(l, o))
 		return set_parent(w, s, last->id, e);
-	if (l->parent) {
+	if (l && l->parent) {
 		size_t i = qi_repo_index(w->r, l->parent);
 
 		if (i != SIZE_MAX && !w->r->points[i].problem &&
@@ -208,6 +278,8 @@ static int find_parent(struct qi_backup_work *w, struct qi_backup_source *s,
 static int check_dirty(const struct qi_backup_work *w,
 		       const struct qi_backup_source *s, struct qi_error *e)
 {
+	if (!s->dirty && w->b->bitmap)
+		return no_bitmap(w, s, e);
 	if (!s->dirty)
 		return qi_fail(e, ESTALE, "no bitmap of drive '%s' was given",
 			       s->drive->path);
@@ -357,7 +429,7 @@ static int plan_steps(const struct qi_backup_work *w,
 				   "point %s",
 				   (unsigned long long)o->dirty, path,
 				   o->parent);
-	if (!ret && s->dirty)
+	if (!ret && !qi_uuid_is_null(&o->to))
 		ret = qi_plan_step(plan, "clear bitmap '%s' of drive '%s'",
 				   w->b->bitmap, path);
 	return ret;
@@ -369,6 +441,13 @@ int qi_backup_plan(struct qi_backup_work *w, struct qi_plan *plan,
 	size_t count = w->b->drive_count;
 	int ret = 0;
 
+	if (w->b->name && count != 1)
+		return qi_fail(e, EINVAL,
+			       "a name in the repository can be given to one "
+			       "drive alone");
+	if (w->r->is_planned &&
+	    qi_plan_step(plan, "make the repository '%s'", w->r->path))
+		return qi_no_memory(e);
 	w->point.time = time(NULL);
 	w->point.id = next_id(w->r, w->point.time);
 	w->point.drives = calloc(count, sizeof(*w->point.drives));

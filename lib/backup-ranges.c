@@ -31,33 +31,27 @@ static int find_dirty(const struct qi_backup_source *s, uint64_t unit,
 
 /* ------------------------------------------------------------- comparing */
 
-static int find_differing(const struct qi_backup_work *w,
-			  struct qi_backup_source *s, uint64_t unit,
+static int take_differing(struct qi_backup_source *s, uint64_t unit,
 			  struct qi_ranges **out, struct qi_error *e)
 {
-	uint64_t size = s->out->size;
-	struct qi_difference d;
-	struct qi_ranges *r = NULL;
-	int ret = qi_hash_tree_compare(s->below, s->drive->head, size,
-				       w->b->threads, &w->b->progress, &d, e);
+	struct qi_ranges *r = s->differs;
 
-	if (!ret && (qi_ranges_list(&r, d.ranges, d.count) ||
-		     qi_ranges_round(out, r, qi_max(unit, QI_HASH_UNIT), size)))
-		ret = qi_no_memory(e);
-	s->out->dirty = d.bytes;
-	free(d.ranges);
-	return ret;
+	s->differs = NULL;
+	return qi_ranges_round(out, r, qi_max(unit, QI_HASH_UNIT),
+			       s->out->size) ?
+		       qi_no_memory(e) :
+		       0;
 }
 
-int qi_backup_ranges(const struct qi_backup_work *w, struct qi_backup_source *s,
-		     uint64_t unit, struct qi_ranges **out, struct qi_error *e)
+int qi_backup_ranges(struct qi_backup_source *s, uint64_t unit,
+		     struct qi_ranges **out, struct qi_error *e)
 {
 	*out = NULL;
 	switch (s->out->type) {
 	case QI_BACKUP_INCREMENTAL:
 		return find_dirty(s, unit, out, e);
 	case QI_BACKUP_RESYNC:
-		return find_differing(w, s, unit, out, e);
+		return take_differing(s, unit, out, e);
 	default:
 		return 0;
 	}

@@ -2,7 +2,6 @@
 /* copy.c - the copy engine: plan, read and pack in parallel, place in turn */
 #include <errno.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <unistd.h>
 
 #include "lib/copy.h"
@@ -198,9 +197,13 @@ static int read_window(struct worker *k, struct qi_error *e)
 
 	for (unsigned i = 0; i < job->extent_count; i++) {
 		struct qi_extent *x = &job->extent[i];
-		int ret = qi_extent_read(x, x->off, (size_t)x->len,
-					 k->buf + (x->off - job->off), e);
+		int ret = 0;
 
+		if (x->flags & QI_EXT_DATA)
+			ret = qi_rate_take(k->engine->copy->rate, x->len, e);
+		if (!ret)
+			ret = qi_extent_read(x, x->off, (size_t)x->len,
+					     k->buf + (x->off - job->off), e);
 		if (ret)
 			return ret;
 	}
@@ -247,25 +250,6 @@ static void hash_chunks(struct worker *k)
 
 /* -------------------------------------------------------- part in turn */
 
-static int nowhere_place(struct qi_writer *w, uint64_t off, uint64_t len,
-			 uint64_t *host_off, uint64_t *host_len,
-			 struct qi_error *e)
-{
-	*host_off = off;
-	*host_len = len;
-	return 0;
-}
-
-static int nowhere_zero(struct qi_writer *w, uint64_t off, uint64_t len,
-			struct qi_error *e)
-{
-	return 0;
-}
-
-/* Where the data of a copy without a writer goes. */
-static const struct qi_writer_ops nowhere = { .place = nowhere_place,
-					      .zero = nowhere_zero };
-
 static void note(struct worker *k, uint64_t host_off, const uint8_t *data,
 		 size_t len)
 {
@@ -276,8 +260,6 @@ static int write_placed(struct worker *k, struct qi_error *e)
 {
 	int ret = 0;
 
-	if (k->engine->w->ops == &nowhere)
-		k->placed_count = 0;
 	for (unsigned i = 0; i < k->placed_count && !ret; i++)
 		ret = qi_file_write(k->engine->w->file, k->placed[i].host_off,
 				    k->placed[i].len, k->placed[i].data, e);
@@ -319,6 +301,8 @@ static int place_run(struct worker *k, size_t first, size_t count,
 	uint64_t off = k->job.off + (uint64_t)first * w->unit;
 	int ret = 0;
 
+	if (!w->ops)
+		return 0; /* it is hashed alone */
 	switch (k->state[first]) {
 	case UNIT_ZERO:
 		ret = w->ops->zero(w, off, (uint64_t)count * w->unit, e);
@@ -398,7 +382,7 @@ static int place_zero(struct worker *k, uint64_t off, uint64_t len,
 		      struct qi_error *e)
 {
 	struct engine *g = k->engine;
-	int ret = g->w->ops->zero(g->w, off, len, e);
+	int ret = g->w->ops ? g->w->ops->zero(g->w, off, len, e) : 0;
 
 	g->stats->zero += len;
 	return ret == -ENOTSUP ? write_zeroes(k, e) : ret;
@@ -445,8 +429,7 @@ static int do_turn(struct worker *k, struct qi_error *e)
 	}
 	g->done += bytes;
 	if (!ret && g->copy->progress.fn)
-		g->copy->progress.fn(g->copy->progress.arg, g->done,
-				     g->copy->total ? g->copy->total : g->size);
+		g->copy->progress.fn(g->copy->progress.arg, g->done, g->size);
 	return ret;
 }
 
@@ -520,7 +503,7 @@ static int worker_init(struct worker *k, struct engine *g)
 	k->buf = qi_alloc_aligned(g->window);
 	if (!k->buf)
 		return -ENOMEM;
-	if (!g->copy->compress || !g->w->ops->place_packed)
+	if (!g->copy->compress || !g->w->ops || !g->w->ops->place_packed)
 		return 0;
 	k->packed = malloc(g->window);
 	return k->packed ? qi_packer_new(&k->packer, g->w->codec) : -ENOMEM;
@@ -558,7 +541,7 @@ int qi_copy_run(const struct qi_copy *copy, struct qi_copy_stats *stats,
 		struct qi_error *e)
 {
 	unsigned count = thread_count(copy);
-	struct qi_writer none = { .ops = &nowhere, .unit = QI_HASH_UNIT };
+	struct qi_writer none = { .unit = QI_HASH_UNIT };
 	struct qi_writer *w = copy->writer ? copy->writer : &none;
 	struct engine g = {
 		.copy = copy,

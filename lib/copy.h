@@ -12,15 +12,16 @@
 
 #include "lib/format.h"
 #include "lib/hash.h"
+#include "lib/rate.h"
 
 struct qi_copy {
 	struct qi_node *src;
 	struct qi_ranges *ranges; /* what to copy, NULL: all. Not freed. */
 	struct qi_writer *writer; /* NULL: it is hashed alone */
 	bool compress;
-	unsigned threads; /* 0: one a processor */
+	unsigned threads;     /* 0: one a processor */
+	struct qi_rate *rate; /* of the data that is read; NULL: any */
 	struct qi_progress progress;
-	uint64_t total; /* bytes, for progress; 0: size of src */
 	/*
 	 * Called in ascending order with the hashes of `count` chunks from
 	 * off on; hashes NULL: they are all zero. Nothing of them is written

@@ -86,6 +86,7 @@ int qi_drive_add(struct qi_graph *g, const char *path,
 	if (!d)
 		return qi_no_memory(e);
 	d->strict = how->strict;
+	d->is_layer = how->layer;
 	d->path = strdup(path);
 	ret = d->path ? find_head(d, e) : qi_no_memory(e);
 	if (!ret)

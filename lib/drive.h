@@ -11,6 +11,7 @@ struct qi_drive {
 	char *path;
 	bool is_link;
 	bool strict;	 /* no layers made by other tools */
+	bool is_layer;	 /* the head is any layer of it, and stays as it is */
 	bool is_warned;	 /* of a head made by another tool */
 	char *head_path; /* where the links end; malloc'd */
 	struct qi_node *head;

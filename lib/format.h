@@ -266,8 +266,6 @@ struct qi_writer {
 
 /* ------------------------------------------------------------- services */
 
-/* -EINTR and the message once qi_interrupt() was called, else 0. */
-int qi_interrupted(struct qi_error *e);
 int qi_no_memory(struct qi_error *e);
 /* Go on with another range. */
 void qi_scan_seek(struct qi_scan *s, uint64_t off, uint64_t len);

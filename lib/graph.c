@@ -4,8 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/resource.h>
-#include <time.h>
 
+#include "lib/clock.h"
 #include "lib/graph.h"
 #include "lib/lock.h"
 #include "lib/name.h"
@@ -440,22 +440,15 @@ static int lock_all(struct qi_node **all, size_t count, struct qi_error *e)
 static int lock_patiently(struct qi_node **all, size_t count, int wait,
 			  struct qi_error *e)
 {
-	const struct timespec pause = { 0, 100000000 };
-	struct timespec start, now;
+	double start = qi_seconds();
+	int ret;
 
-	clock_gettime(CLOCK_MONOTONIC, &start);
-	for (;;) {
-		int ret = lock_all(all, count, e);
-
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		if (ret != -EBUSY ||
-		    (wait >= 0 && now.tv_sec - start.tv_sec >= wait))
-			return ret;
-		ret = qi_interrupted(e);
+	while ((ret = lock_all(all, count, e))) {
+		ret = qi_try_again(ret, start, wait, e);
 		if (ret)
-			return ret;
-		nanosleep(&pause, NULL);
+			break;
 	}
+	return ret;
 }
 
 int qi_node_reload(struct qi_node *n, struct qi_error *e)

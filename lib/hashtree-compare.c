@@ -6,62 +6,52 @@
 #include "lib/hashtree.h"
 #include "lib/ranges.h"
 
-/* In ascending order. */
-struct found {
-	struct qi_hash_tree *tree;
-	uint64_t size; /* of what is compared */
-	struct qi_difference *out;
-};
-
 static int add(void *arg, uint64_t off, struct qi_error *e)
 {
-	struct found *f = arg;
-	struct qi_difference *d = f->out;
-	struct qi_range *last = d->count ? &d->ranges[d->count - 1] : NULL;
-	uint64_t len = qi_min(QI_HASH_UNIT, f->size - off);
+	struct qi_hash_compare *c = arg;
+	struct qi_range *last = c->count ? &c->ranges[c->count - 1] : NULL;
+	uint64_t len = qi_min(QI_HASH_UNIT, c->size - off);
 
-	d->bytes += len;
+	c->bytes += len;
 	if (last && last->off + last->len == off) {
 		last->len += len;
 		return 0;
 	}
-	if (qi_is_full(d->count)) {
+	if (qi_is_full(c->count)) {
 		struct qi_range *all =
-			realloc(d->ranges, (2 * d->count + 1) * sizeof(*all));
+			realloc(c->ranges, (2 * c->count + 1) * sizeof(*all));
 
 		if (!all)
 			return qi_no_memory(e);
-		d->ranges = all;
+		c->ranges = all;
 	}
-	d->ranges[d->count++] = (struct qi_range){ off, len };
+	c->ranges[c->count++] = (struct qi_range){ off, len };
 	return 0;
 }
 
 static int compare(void *arg, uint64_t off, uint64_t count,
 		   const struct qi_hash *hashes, struct qi_error *e)
 {
-	struct found *f = arg;
+	struct qi_hash_compare *c = arg;
 
-	return qi_hash_tree_differing(f->tree, off, count, hashes, add, f, e);
+	return qi_hash_tree_differing(c->tree, off, count, hashes, add, c, e);
 }
 
-int qi_hash_tree_compare(struct qi_hash_tree *t, struct qi_node *n,
-			 uint64_t size, unsigned threads,
-			 const struct qi_progress *progress,
-			 struct qi_difference *out, struct qi_error *e)
+int qi_hash_tree_compare(struct qi_hash_compare *c, struct qi_error *e)
 {
-	struct found f = { .tree = t, .size = size, .out = out };
-	struct qi_copy copy = { .src = n,
-				.threads = threads,
-				.progress = *progress,
-				.total = size,
+	struct qi_copy copy = { .src = c->node,
+				.threads = c->threads,
+				.rate = c->rate,
+				.progress = c->progress,
 				.hashed = compare,
-				.arg = &f };
+				.arg = c };
 	struct qi_copy_stats stats;
 	int ret;
 
-	*out = (struct qi_difference){ NULL, 0, 0 };
-	if (qi_ranges_one(&copy.ranges, 0, size))
+	c->ranges = NULL;
+	c->count = 0;
+	c->bytes = 0;
+	if (qi_ranges_one(&copy.ranges, 0, c->size))
 		return qi_no_memory(e);
 	ret = qi_copy_run(&copy, &stats, e);
 	qi_ranges_free(copy.ranges);

@@ -47,20 +47,23 @@ int qi_hash_tree_differing(struct qi_hash_tree *t, uint64_t off, uint64_t count,
 			   int (*fn)(void *arg, uint64_t off,
 				     struct qi_error *e),
 			   void *arg, struct qi_error *e);
-/* What differs in a disk. */
-struct qi_difference {
-	struct qi_range *ranges; /* malloc'd; none is adjacent to another */
-	size_t count;
-	uint64_t bytes;
-};
 /*
- * Compare the first `size` bytes of a disk, all of which are read, with the
- * tree; past its end a disk is zero.
+ * All of a disk, or of its start, is read and compared with hashes. Past its
+ * end a disk is zero.
  */
-int qi_hash_tree_compare(struct qi_hash_tree *t, struct qi_node *n,
-			 uint64_t size, unsigned threads,
-			 const struct qi_progress *progress,
-			 struct qi_difference *out, struct qi_error *e);
+struct qi_hash_compare {
+	struct qi_hash_tree *tree;
+	struct qi_node *node;
+	uint64_t size; /* of what is compared, bytes */
+	unsigned threads;
+	struct qi_rate *rate; /* or NULL */
+	struct qi_progress progress;
+	/* Where it is not what the hashes say; malloc'd, none adjacent. */
+	struct qi_range *ranges;
+	size_t count;
+	uint64_t bytes; /* in them */
+};
+int qi_hash_tree_compare(struct qi_hash_compare *c, struct qi_error *e);
 /*
  * What the point itself stores, as data or as zero, in whole chunks. To be
  * freed before the tree.

@@ -290,14 +290,25 @@ static json_t *point_json(const struct qi_point *p)
 			 (json_int_t)p->file_size, "drives", drives);
 }
 
-int qi_write_text(const char *path, const char *text, struct qi_error *e)
+static int write_text(const char *path, const char *text,
+		      enum qi_temp_mode mode, struct qi_error *e)
 {
 	QI_AUTOTEMP struct qi_temp t = { 0 };
-	int ret = qi_temp_open(&t, path, QI_TEMP_NEW, e);
+	int ret = qi_temp_open(&t, path, mode, e);
 
 	if (!ret)
 		ret = qi_file_write(t.file, 0, strlen(text), text, e);
 	return ret ? ret : qi_temp_publish(&t, e);
+}
+
+int qi_write_text(const char *path, const char *text, struct qi_error *e)
+{
+	return write_text(path, text, QI_TEMP_NEW, e);
+}
+
+int qi_replace_text(const char *path, const char *text, struct qi_error *e)
+{
+	return write_text(path, text, QI_TEMP_REPLACE, e);
 }
 
 int qi_manifest_write(const char *path, const struct qi_point *p,
@@ -334,20 +345,13 @@ void qi_verified_read(const char *path, struct qi_point *p)
 int qi_verified_write(const char *path, const struct qi_point *p,
 		      struct qi_error *e)
 {
-	QI_AUTOTEMP struct qi_temp t = { 0 };
 	QI_AUTOFREE char *text = NULL;
 	char when[24];
-	int ret;
 
 	qi_time_format(p->verified.time, when);
 	text = qi_format_text("{\n  \"time\": \"%s\",\n  \"read-data\": %s,"
 			      "\n  \"problems\": %llu\n}\n",
 			      when, p->verified.read_data ? "true" : "false",
 			      (unsigned long long)p->verified.problems);
-	if (!text)
-		return qi_no_memory(e);
-	ret = qi_temp_open(&t, path, QI_TEMP_REPLACE, e);
-	if (!ret)
-		ret = qi_file_write(t.file, 0, strlen(text), text, e);
-	return ret ? ret : qi_temp_publish(&t, e);
+	return text ? qi_replace_text(path, text, e) : qi_no_memory(e);
 }

@@ -74,6 +74,7 @@ static int copy_into(struct qi_point_maker *m, struct qi_point_drive *o,
 				.writer = img->writer,
 				.compress = m->compress,
 				.threads = m->threads,
+				.rate = s->rate,
 				.progress = m->progress,
 				.hashed = take_hashes,
 				.arg = h };
@@ -82,7 +83,6 @@ static int copy_into(struct qi_point_maker *m, struct qi_point_drive *o,
 
 	if (ret)
 		return ret;
-	copy.total = s->total;
 	ret = qi_copy_run(&copy, &stats, e);
 	qi_ranges_free(copy.ranges);
 	o->stored = stats.written;
@@ -337,13 +337,11 @@ int qi_repo_finish(struct qi_repo *r, struct qi_error *e)
 
 bool qi_repo_settle(struct qi_repo *r)
 {
-	bool good = !qi_repo_lock(r, NULL) && !qi_repo_finish(r, NULL) &&
+	bool good = !qi_repo_lock(r, 0, NULL) && !qi_repo_finish(r, NULL) &&
 		    !qi_repo_load(r, NULL);
 
 	/* Backups may go on while somebody reads. */
-	if (r->lock)
-		qi_file_close(r->lock, NULL);
-	r->lock = NULL;
+	qi_repo_unlock(r);
 	return good;
 }
 
@@ -354,7 +352,7 @@ int qi_repo_pin(struct qi_repo *r, const struct qi_point *p, bool pin,
 {
 	QI_AUTOFREE char *path = qi_repo_file(r, p->id, "pinned");
 	QI_AUTOFREE char *folder = qi_path_join(r->points_path, p->id);
-	int ret = r->lock ? 0 : qi_repo_lock(r, e);
+	int ret = qi_repo_need_lock(r, e);
 
 	if (!ret && (!path || !folder))
 		ret = qi_no_memory(e);

@@ -33,7 +33,7 @@ struct qi_point_maker {
 struct qi_point_source {
 	struct qi_node *node;
 	struct qi_hash_tree *below; /* of the parent, or NULL */
-	uint64_t total;		    /* bytes, for progress; 0: all */
+	struct qi_rate *rate;	    /* of what is read, or NULL */
 	/* Where, in units of the image; *out NULL: all. */
 	int (*ranges)(void *arg, uint64_t unit, struct qi_ranges **out,
 		      struct qi_error *e);

@@ -443,8 +443,8 @@ int qi_repo_prune(struct qi_repo *r, const struct qi_prune *how,
 		w.last = strdup(how->last->id);
 		ret = w.first && w.last ? 0 : qi_no_memory(e);
 	}
-	if (!ret && !r->lock)
-		ret = qi_repo_lock(r, e);
+	if (!ret)
+		ret = qi_repo_need_lock(r, e);
 	if (!ret && !dry_run)
 		ret = qi_repo_finish(r, e);
 	if (!ret && !dry_run)

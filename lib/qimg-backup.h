@@ -30,10 +30,20 @@ struct qi_backup {
 	enum qi_backup_type type;
 	struct qi_drive **drives;
 	size_t drive_count;
-	const char *bitmap; /* NULL: full only, no bitmap is cleared */
+	/* Of the only drive in the repository; NULL: as its file is called. */
+	const char *name;
+	/* NULL: no increments. It is cleared; not that of a layer. */
+	const char *bitmap;
 	bool compress;
 	unsigned threads;
+	uint64_t rate;	    /* bytes a second that are read, at most; 0: any */
+	uint64_t threshold; /* no point when fewer bytes have changed */
 	struct qi_progress progress;
+};
+struct qi_backed_up {
+	const struct qi_point *point; /* NULL: none; the repository's */
+	/* Of all drives: dirty, different, or all of the disk. */
+	uint64_t changed;
 };
 
 /* What a drive was like, so that a restore can make it so again. */
@@ -88,13 +98,25 @@ struct qi_point {
 	size_t drive_count;
 };
 struct qi_repo;
-/*
- * Open a repository; create: make one if the folder is empty or missing. It
- * is removed again when it is freed without a point.
- */
-int qi_repo_open(const char *path, bool create, struct qi_repo **out,
+enum qi_repo_mode {
+	QI_REPO_OPEN, /* it must be there */
+	/*
+	 * Make it if the folder is empty or missing. It is removed again when
+	 * it is unlocked or freed without a point.
+	 */
+	QI_REPO_MAKE,
+	QI_REPO_PLAN, /* one that is not there is empty, and stays so */
+};
+int qi_repo_open(const char *path, enum qi_repo_mode mode, struct qi_repo **out,
 		 struct qi_error *e);
 void qi_repo_free(struct qi_repo *r);
+/*
+ * Exclusive use for a writer, as what writes takes it by itself; it ends with
+ * the repository. wait: as in qi_graph_lock(). Points are read anew.
+ */
+int qi_repo_lock(struct qi_repo *r, int wait, struct qi_error *e);
+/* Let others write; points can still be read. */
+void qi_repo_unlock(struct qi_repo *r);
 /*
  * Finish what interrupted runs have left, where nobody writes to the repository
  * and it can be written: true then. Points are read anew.
@@ -108,12 +130,12 @@ const struct qi_point *qi_repo_find(const struct qi_repo *r, const char *which,
 				    struct qi_error *e);
 
 /*
- * Take a point. The graph of the drives must be locked, heads for writing
- * when there is a bitmap. *out belongs to the repository.
+ * Take a point. The graph of the drives must be locked, heads for writing when
+ * there is a bitmap.
  */
 int qi_repo_backup(struct qi_repo *r, const struct qi_backup *b,
-		   struct qi_plan *plan, bool dry_run,
-		   const struct qi_point **out, struct qi_error *e);
+		   struct qi_plan *plan, bool dry_run, struct qi_backed_up *out,
+		   struct qi_error *e);
 
 /* How many of the last points of each kind are kept. */
 struct qi_keep {

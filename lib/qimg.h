@@ -60,6 +60,14 @@ int qi_exit_code(int ret);
 
 /* Ask running operations to stop with -EINTR. Async-signal-safe. */
 void qi_interrupt(void);
+/* -EINTR and the message once that was called, else 0. */
+int qi_interrupted(struct qi_error *e);
+
+/* Seconds of a clock that nobody sets: differences are what counts. */
+double qi_seconds(void);
+
+/* A file of that text, durably and at once, in place of one that is there. */
+int qi_replace_text(const char *path, const char *text, struct qi_error *e);
 
 /* -------------------------------------------------------------- graph */
 
@@ -78,6 +86,7 @@ struct qi_open {
 	bool force_share;      /* no refusal because of a writer; read only */
 	bool no_backing;       /* this node alone */
 	bool strict;	       /* of a drive: see qi_drive_check_strict() */
+	bool layer;	       /* of a drive: see qi_drive_add() */
 	bool to_check;	       /* damage that a check finds is no obstacle */
 };
 
@@ -235,7 +244,11 @@ bool qi_uuid_is_null(const struct qi_uuid *u);
 /* A drive: a symbolic link to its head, or the head's own file. */
 struct qi_drive;
 
-/* Open the chain of a drive into g; access is that of the head. */
+/*
+ * Open the chain of a drive into g; access is that of the head. layer: the
+ * path is that of one of its layers, and the drive as it is there: it cannot
+ * be changed, only read.
+ */
 int qi_drive_add(struct qi_graph *g, const char *path,
 		 const struct qi_open *how, struct qi_drive **out,
 		 struct qi_error *e);

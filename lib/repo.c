@@ -3,7 +3,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
+#include <unistd.h>
 
+#include "lib/clock.h"
 #include "lib/files.h"
 #include "lib/graph.h"
 #include "lib/lock.h"
@@ -75,15 +77,22 @@ static void unmake(const struct qi_repo *r)
 		qi_rmdir(r->path, NULL);
 }
 
+void qi_repo_unlock(struct qi_repo *r)
+{
+	if (r->is_new && !r->count)
+		unmake(r);
+	r->is_new = false;
+	if (r->lock)
+		qi_file_close(r->lock, NULL);
+	r->lock = NULL;
+}
+
 void qi_repo_free(struct qi_repo *r)
 {
 	if (!r)
 		return;
-	if (r->is_new && !r->count)
-		unmake(r);
+	qi_repo_unlock(r);
 	drop_points(r);
-	if (r->lock)
-		qi_file_close(r->lock, NULL);
 	free(r->path);
 	free(r->points_path);
 	free(r);
@@ -153,19 +162,27 @@ static int by_id(const void *a, const void *b)
 		      ((const struct qi_point *)b)->id);
 }
 
-int qi_repo_load(struct qi_repo *r, struct qi_error *e)
+static int load_points(struct qi_repo *r, struct qi_error *e)
 {
 	DIR *dir = opendir(r->points_path);
 	struct dirent *d;
 	int ret = 0;
 
-	drop_points(r);
 	if (!dir)
 		return qi_cannot_read_folder(r->points_path, e);
 	while (!ret && (d = readdir(dir)))
 		if (is_point_id(d->d_name))
 			ret = load_point(r, d->d_name, e);
 	closedir(dir);
+	return ret;
+}
+
+int qi_repo_load(struct qi_repo *r, struct qi_error *e)
+{
+	int ret;
+
+	drop_points(r);
+	ret = r->is_planned ? 0 : load_points(r, e);
 	if (ret)
 		return ret;
 	if (r->count)
@@ -177,6 +194,13 @@ int qi_repo_load(struct qi_repo *r, struct qi_error *e)
 }
 
 /* --------------------------------------------------------------- opening */
+
+static int not_ours(const struct qi_repo *r, struct qi_error *e)
+{
+	return qi_fail(e, EEXIST,
+		       "'%s' is neither empty nor a backup repository",
+		       r->path);
+}
 
 /* The mark comes last: without it the folder is no repository yet. */
 static int make(struct qi_repo *r, const char *mark, struct qi_error *e)
@@ -191,10 +215,7 @@ static int make(struct qi_repo *r, const char *mark, struct qi_error *e)
 		ret = qi_mkdir(r->path, e);
 		r->made_folder = !ret;
 	} else if (stat(r->points_path, &st) && !folder_is_empty(r->path)) {
-		return qi_fail(e, EEXIST,
-			       "'%s' is neither empty nor a backup "
-			       "repository",
-			       r->path);
+		return not_ours(r, e);
 	}
 	r->is_new = !ret;
 	if (!ret && stat(r->points_path, &st))
@@ -227,7 +248,24 @@ static int check_mark(const char *mark, struct qi_error *e)
 			      mark);
 }
 
-int qi_repo_open(const char *path, bool create, struct qi_repo **out,
+/* What a new repository cannot be made in is refused by a plan, too. */
+static int plan_new(struct qi_repo *r, struct qi_error *e)
+{
+	QI_AUTOFREE char *folder = qi_path_folder(r->path);
+	struct stat st;
+
+	if (!folder)
+		return qi_no_memory(e);
+	r->is_planned = true;
+	if (!stat(r->path, &st))
+		return folder_is_empty(r->path) ? 0 : not_ours(r, e);
+	return access(folder, W_OK) ?
+		       qi_fail(e, errno, "cannot make folder '%s': %s", r->path,
+			       strerror(errno)) :
+		       0;
+}
+
+int qi_repo_open(const char *path, enum qi_repo_mode mode, struct qi_repo **out,
 		 struct qi_error *e)
 {
 	struct qi_repo *r = calloc(1, sizeof(*r));
@@ -241,13 +279,13 @@ int qi_repo_open(const char *path, bool create, struct qi_repo **out,
 	}
 	if (!r || !mark || !r->path || !r->points_path)
 		ret = qi_no_memory(e);
-	else if (stat(mark, &st) && !create)
+	else if (stat(mark, &st) && mode == QI_REPO_OPEN)
 		ret = qi_fail(e, ENOENT,
 			      "'%s' is not a backup repository; "
 			      "'qimg backup --full' makes one",
 			      path);
 	else if (stat(mark, &st))
-		ret = make(r, mark, e);
+		ret = mode == QI_REPO_PLAN ? plan_new(r, e) : make(r, mark, e);
 	else
 		ret = check_mark(mark, e);
 	if (!ret)
@@ -260,21 +298,43 @@ int qi_repo_open(const char *path, bool create, struct qi_repo **out,
 	return 0;
 }
 
-int qi_repo_lock(struct qi_repo *r, struct qi_error *e)
+static int lock_patiently(struct qi_repo *r, int wait, struct qi_error *e)
+{
+	double start = qi_seconds();
+	int ret;
+
+	while ((ret = qi_lock(r->lock, QI_ACCESS_WRITE, false, e))) {
+		ret = qi_try_again(ret, start, wait, e);
+		if (ret)
+			break;
+	}
+	return ret;
+}
+
+int qi_repo_lock(struct qi_repo *r, int wait, struct qi_error *e)
 {
 	QI_AUTOFREE char *mark = qi_path_join(r->path, MARK);
-	int ret = mark ? qi_file_open(&r->lock, mark, true, e) :
-			 qi_no_memory(e);
+	int ret;
 
+	if (r->is_planned)
+		return 0;
+	ret = mark ? qi_file_open(&r->lock, mark, true, e) : qi_no_memory(e);
 	if (!ret)
-		ret = qi_lock(r->lock, QI_ACCESS_WRITE, false, e);
+		ret = lock_patiently(r, wait, e);
 	if (ret == -ENOLCK)
 		ret = 0;
 	/* Another backup is putting its point in there. */
 	if (ret == -EBUSY)
 		r->is_new = false;
+	if (ret)
+		qi_repo_unlock(r);
 	/* Another backup may have ended between opening and locking. */
 	return ret ? ret : qi_repo_load(r, e);
+}
+
+int qi_repo_need_lock(struct qi_repo *r, struct qi_error *e)
+{
+	return r->lock ? 0 : qi_repo_lock(r, 0, e);
 }
 
 /* --------------------------------------------------------------- finding */

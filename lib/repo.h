@@ -22,10 +22,11 @@ struct qi_repo {
 	struct qi_file *lock;
 	/* Made by this handle: it goes again if it gets no point. */
 	bool is_new, made_folder, made_mark;
+	bool is_planned; /* there is none */
 };
 
-/* Exclusive use for a writer; the lock ends with the repository. */
-int qi_repo_lock(struct qi_repo *r, struct qi_error *e);
+/* What writes needs it: lock it, unless the caller has. */
+int qi_repo_need_lock(struct qi_repo *r, struct qi_error *e);
 /* Read the folder of points again. */
 int qi_repo_load(struct qi_repo *r, struct qi_error *e);
 /* Index of a point, or SIZE_MAX. */
@@ -69,7 +70,7 @@ int qi_verified_write(const char *path, const struct qi_point *p,
 bool qi_time_parse(const char *text, int64_t *out);
 void qi_time_format(int64_t t, char text[24]);
 
-/* Write a small file of text durably; it must not exist. */
+/* As qi_replace_text(), but the file must not exist. */
 int qi_write_text(const char *path, const char *text, struct qi_error *e);
 
 #endif

@@ -129,10 +129,15 @@ int qi_restore_plan_target(const struct qi_restore *r, struct qi_restored *d,
 
 	if (ret || !r->delta)
 		return ret;
-	ret = qi_hash_tree_compare(qi_expected_tree(j->expected),
-				   j->target->head, d->size, r->threads,
-				   progress, &j->difference, e);
-	d->differing = j->difference.bytes;
+	j->compare = (struct qi_hash_compare){
+		.tree = qi_expected_tree(j->expected),
+		.node = j->target->head,
+		.size = d->size,
+		.threads = r->threads,
+		.progress = *progress,
+	};
+	ret = qi_hash_tree_compare(&j->compare, e);
+	d->differing = j->compare.bytes;
 	return ret;
 }
 
@@ -142,7 +147,7 @@ int qi_restore_plan_target(const struct qi_restore *r, struct qi_restored *d,
 static int ranges_to_write(const struct qi_restored *d, uint64_t unit,
 			   struct qi_ranges **out)
 {
-	const struct qi_difference *x = &d->job->difference;
+	const struct qi_hash_compare *x = &d->job->compare;
 	struct qi_ranges *all;
 	int ret = qi_ranges_list(&all, x->ranges, x->count);
 
@@ -170,7 +175,6 @@ static int copy_data(const struct qi_restore *r, struct qi_restored *d,
 	struct qi_copy copy = { .src = d->job->source,
 				.threads = r->threads,
 				.progress = *progress,
-				.total = r->delta ? d->differing : d->size,
 				.hashed = qi_expected_check,
 				.arg = d->job->expected };
 	int ret = head->format->edit(head, &copy.writer, e);
@@ -202,7 +206,7 @@ int qi_restore_write_target(const struct qi_restore *r, struct qi_restored *d,
 			    struct qi_error *e)
 {
 	struct qi_node *head = d->job->target->head;
-	bool writes = !r->delta || d->job->difference.count;
+	bool writes = !r->delta || d->job->compare.count;
 	int ret = 0;
 
 	if (head->facts.size < d->size)

@@ -23,7 +23,7 @@ static void pass_on(void *arg, uint64_t done, uint64_t total)
 {
 	const struct part *p = arg;
 
-	p->all.fn(p->all.arg, p->before + qi_min(done, total), p->total);
+	p->all.fn(p->all.arg, p->before + done, p->total);
 }
 
 static struct qi_progress progress_of(struct part *p)
@@ -165,7 +165,7 @@ void qi_restore_close(struct qi_restore *r)
 		qi_drive_free(j->target);
 		if (j->alone)
 			qi_file_close(j->alone, NULL);
-		free(j->difference.ranges);
+		free(j->compare.ranges);
 		free(j->options);
 		free(j);
 		r->drives[i].job = NULL;

@@ -16,7 +16,7 @@ struct qi_restore_job {
 	/* In place: */
 	struct qi_drive *target;
 	struct qi_file *alone; /* of a device: nobody mounts it meanwhile */
-	struct qi_difference difference;
+	struct qi_hash_compare compare;
 };
 
 /* Is there a device? */

@@ -174,7 +174,7 @@ static void points(const char *path)
 	struct qi_error e;
 	size_t count;
 
-	if (qi_repo_open(path, false, &r, &e) < 0)
+	if (qi_repo_open(path, QI_REPO_OPEN, &r, &e) < 0)
 		return;
 	p = qi_repo_points(r, &count);
 	for (size_t i = 0; i < count; i++)

@@ -4,6 +4,7 @@
  */
 #include "cmd/common/point.h"
 
+#include <stdlib.h>
 #include <time.h>
 
 #include "cmd/common/json.h"
@@ -119,8 +120,29 @@ void qi_point_table_row(struct qi_table *t, const struct qi_point *p)
 	qi_table_add(t, verified(human, p));
 }
 
+/* "'vm', 'data'", or how many. Freed by the caller. */
+static char *drive_names(const struct qi_point *p)
+{
+	char *names = qi_xstrdup("");
+
+	if (p->drive_count > 4) {
+		free(names);
+		return qi_xprintf("%zu drives", p->drive_count);
+	}
+	for (size_t i = 0; i < p->drive_count; i++) {
+		QI_AUTO_TEXT char *safe = qi_safe(p->drives[i].name);
+		char *longer =
+			qi_xprintf("%s%s'%s'", names, i ? ", " : "", safe);
+
+		free(names);
+		names = longer;
+	}
+	return names;
+}
+
 void qi_point_summary(const struct qi_point *p)
 {
+	QI_AUTO_TEXT char *names = drive_names(p);
 	const bool full = p->type == QI_BACKUP_FULL;
 	char human[QI_HUMAN], copied[QI_HUMAN], took[QI_HUMAN], files[QI_HUMAN];
 	const char *what = full ? "in size" : "dirty";
@@ -132,11 +154,9 @@ void qi_point_summary(const struct qi_point *p)
 	}
 	if (p->type == QI_BACKUP_RESYNC)
 		what = "differ";
-	printf("backup %s: %s, %zu drive%s, %s %s, %s copied, %s (%s of "
-	       "files)\n",
-	       p->id, qi_backup_type_name(p->type), p->drive_count,
-	       p->drive_count == 1 ? "" : "s", qi_human_size(human, bytes),
-	       what, qi_human_size(copied, stored),
+	printf("backup %s of %s: %s, %s %s, %s copied, %s (%s of files)\n",
+	       p->id, names, qi_backup_type_name(p->type),
+	       qi_human_size(human, bytes), what, qi_human_size(copied, stored),
 	       qi_human_seconds(took, p->seconds),
 	       qi_human_size(files, p->file_size));
 }

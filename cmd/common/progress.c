@@ -12,7 +12,6 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cmd/common/print.h"
@@ -32,14 +31,6 @@ static struct {
 } state = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static volatile sig_atomic_t asked;
-
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 static void on_signal(int number)
 {
@@ -120,7 +111,7 @@ static void step(void *arg, uint64_t done, uint64_t total)
 	state.done = done < total ? done : total;
 	state.total = total;
 	state.started = true;
-	time = now();
+	time = qi_seconds();
 	if (state.terminal || state.mode == QI_PROGRESS_JSON)
 		interval = TERMINAL_INTERVAL;
 	if (asked) {
@@ -139,7 +130,7 @@ struct qi_progress qi_progress_start(int mode, const char *what)
 	state.what = what;
 	state.terminal = isatty(STDERR_FILENO);
 	state.started = false;
-	state.start = state.last = now();
+	state.start = state.last = qi_seconds();
 	state.done = state.total = 0;
 	pthread_mutex_unlock(&state.lock);
 	return (struct qi_progress){ .fn = step };
@@ -150,7 +141,7 @@ void qi_progress_end(int ret)
 	pthread_mutex_lock(&state.lock);
 	if (state.mode && ret >= 0 && state.started) {
 		state.done = state.total;
-		show(now());
+		show(qi_seconds());
 	}
 	if (state.line_open)
 		fputc('\n', stderr);

@@ -2,7 +2,7 @@
 /*
  * prune.c - qimg backup prune, merge, pin, unpin
  */
-#include "cmd/common/prune.h"
+#include "cmd/common/repository.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -18,13 +18,14 @@ static struct {
 	struct qi_keep keep;
 	unsigned threads;
 	bool dry_run, quiet;
-	int output, progress;
+	int output, progress, wait;
 } opt;
 
-#define COMMON_OPTIONS                                            \
-	QI_OPT_THREADS(&opt.threads), QI_OPT_OUTPUT(&opt.output), \
-		QI_OPT_DRY_RUN('n', &opt.dry_run),                \
-		QI_OPT_PROGRESS(&opt.progress), QI_OPT_QUIET(&opt.quiet)
+#define COMMON_OPTIONS                                                    \
+	QI_OPT_THREADS(&opt.threads), QI_OPT_OUTPUT(&opt.output),         \
+		QI_OPT_DRY_RUN('n', &opt.dry_run),                        \
+		QI_OPT_PROGRESS(&opt.progress), QI_OPT_QUIET(&opt.quiet), \
+		QI_OPT_WAIT(&opt.wait)
 
 static const struct qi_option prune_options[] = {
 	QI_OPT_COUNT("keep-last", &opt.keep.last, "the last N points"),
@@ -44,8 +45,18 @@ static const struct qi_option merge_options[] = {
 };
 static const struct qi_option pin_options[] = {
 	QI_OPT_QUIET(&opt.quiet),
+	QI_OPT_WAIT(&opt.wait),
 	QI_OPTION_END,
 };
+
+/* Points are read anew by it. */
+static int open_to_change(const char *path, struct qi_repo **r,
+			  struct qi_error *e)
+{
+	int ret = qi_repo_open(path, QI_REPO_OPEN, r, e);
+
+	return ret < 0 ? ret : qi_repo_lock(*r, opt.wait, e);
+}
 
 /* --------------------------------------------------------- prune, merge */
 
@@ -106,7 +117,7 @@ static int run_prune(int argc, char **argv)
 		return qi_usage("backup prune: say what to keep: --keep-last, "
 				"--keep-hourly, --keep-daily, --keep-weekly, "
 				"--keep-monthly or --keep-yearly");
-	ret = qi_repo_open(argv[0], false, &r, &e);
+	ret = open_to_change(argv[0], &r, &e);
 	return ret < 0 ? qi_report(ret, &e) : prune(r, argv[0], &how);
 }
 
@@ -134,7 +145,7 @@ static int run_merge(int argc, char **argv)
 	QI_AUTO_REPO struct qi_repo *r = NULL;
 	struct qi_prune how = { .first = NULL };
 	struct qi_error e = { "" };
-	int ret = qi_repo_open(argv[0], false, &r, &e);
+	int ret = open_to_change(argv[0], &r, &e);
 
 	if (ret >= 0)
 		ret = find_points(r, argv[1], &how, &e);
@@ -149,7 +160,7 @@ static int pin(char **argv, bool is_pinned)
 	QI_AUTO_TEXT char *id = NULL;
 	const struct qi_point *p;
 	struct qi_error e = { "" };
-	int ret = qi_repo_open(argv[0], false, &r, &e);
+	int ret = open_to_change(argv[0], &r, &e);
 
 	if (ret < 0)
 		return qi_report(ret, &e);

@@ -43,7 +43,7 @@ is_right() {
     --to repo
   says "compare all of drive 'vm.qcow2' with point 000001-" "clear bitmap"
   expect_code 0 qimg backup --resync --drive vm.qcow2 --bitmap daily --to repo
-  says ': resync, 1 drive, 64 KiB differ, 64 KiB copied'
+  says " of 'vm': resync, 64 KiB differ, 64 KiB copied"
   [ "$(last '[.type, .drives[0].dirty, .drives[0].stored]')" = \
     '["resync",65536,65536]' ]
   is_right

@@ -127,13 +127,13 @@ last_is() {
 @test "text, quiet, progress" {
   local number='[0-9.]+ (B|KiB|MiB)' line
   expect_code 0 qimg backup --full --drive vm.qcow2 --bitmap daily --to repo
-  line="^backup 000001-[0-9]{8}T[0-9]{6}Z: full, 1 drive, 4 MiB in size,"
+  line="^backup 000001-[0-9]{8}T[0-9]{6}Z of 'vm': full, 4 MiB in size,"
   line+=" $number copied, [0-9.]+ s \\($number of files\\)\$"
   [[ $output =~ $line ]]
   write vm.qcow2 'write -P 1 1M 100k'
   expect_code 0 qimg backup --incremental --drive vm.qcow2 --bitmap daily \
     --to repo
-  line="^backup 000002-[0-9]{8}T[0-9]{6}Z: incremental, 1 drive,"
+  line="^backup 000002-[0-9]{8}T[0-9]{6}Z of 'vm': incremental,"
   line+=" 128 KiB dirty, 128 KiB copied, [0-9.]+ s \\($number of files\\)\$"
   [[ $output =~ $line ]]
   expect_code 0 qimg backup -q -p --incremental --drive vm.qcow2 \
@@ -352,6 +352,14 @@ last_is() {
   mkdir small/repo
   expect_code 7 qimg backup --full --drive vm.qcow2 --bitmap daily \
     --to small/repo
+  complains "no room in 'small/repo': the backup can take 4194304 bytes" \
+    '--compress'
+  [ -z "$(find small -path '*points/*')" ]
+  # How small it gets is not known before. This does not.
+  head -c 4M /dev/urandom >noise
+  write vm.qcow2 'write -s noise 0 4M'
+  expect_code 7 qimg backup --full --drive vm.qcow2 --bitmap daily \
+    --to small/repo --compress
   complains 'No space left'
   [ -z "$(find small -path '*points/*')" ]
   expect_code 0 qimg bitmap show --output json --drive vm.qcow2 daily

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+/*
+ * hook.c - commands of the user that run before and after an operation
+ */
+#include "cmd/common/hook.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cmd/common/option.h"
+#include "cmd/common/print.h"
+
+/* In the child. */
+static void become(const char *command, const struct qi_variable *v)
+{
+	int null = open("/dev/null", O_RDONLY);
+
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0 ||
+	    dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
+		_exit(126);
+	for (; v->name; v++)
+		if (setenv(v->name, v->value ? v->value : "", 1))
+			_exit(126);
+	execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+	_exit(127);
+}
+
+/* The status of waitpid(). A signal that was there before ends nothing. */
+static int wait_for(pid_t child)
+{
+	bool told = qi_interrupted(NULL);
+	int status;
+
+	while (waitpid(child, &status, 0) < 0) {
+		if (errno != EINTR)
+			return -1;
+		if (!told && qi_interrupted(NULL)) {
+			kill(child, SIGTERM);
+			told = true;
+		}
+	}
+	return status;
+}
+
+int qi_hook_run(const char *option, const char *command,
+		const struct qi_variable *variables)
+{
+	bool was_interrupted = qi_interrupted(NULL);
+	int status;
+	pid_t child;
+
+	fflush(stdout);
+	child = fork();
+	if (!child)
+		become(command, variables);
+	status = child < 0 ? -1 : wait_for(child);
+	if (!status)
+		return QI_EXIT_OK;
+	if (!was_interrupted && qi_interrupted(NULL)) {
+		qi_say_error("interrupted while the command of %s was running",
+			     option);
+		return QI_EXIT_INTERRUPTED;
+	}
+	if (status == -1)
+		qi_say_error("cannot run the command of %s: %s", option,
+			     strerror(errno));
+	else if (WIFSIGNALED(status))
+		qi_say_error("the command of %s was ended by signal %d", option,
+			     WTERMSIG(status));
+	else
+		qi_say_error("the command of %s has failed with status %d",
+			     option, WEXITSTATUS(status));
+	return QI_EXIT_FAILED;
+}
