@@ -444,8 +444,19 @@ static bool begin_turn(struct worker *k)
 	return !g->failed;
 }
 
-static void end_turn(struct worker *k)
+/* The first one counts. */
+static void note_failure(struct engine *g, int ret, const struct qi_error *e)
 {
+	if (g->failed || !ret)
+		return;
+	g->failed = ret;
+	g->error = *e;
+}
+
+/* Nobody has a turn after one that failed. */
+static void end_turn(struct worker *k, int ret, const struct qi_error *e)
+{
+	note_failure(k->engine, ret, e);
 	k->engine->turn++;
 	pthread_cond_broadcast(&k->engine->turn_changed);
 	pthread_mutex_unlock(&k->engine->turn_lock);
@@ -454,10 +465,7 @@ static void end_turn(struct worker *k)
 static void fail_all(struct engine *g, int ret, const struct qi_error *e)
 {
 	pthread_mutex_lock(&g->turn_lock);
-	if (!g->failed) {
-		g->failed = ret;
-		g->error = *e;
-	}
+	note_failure(g, ret, e);
 	pthread_cond_broadcast(&g->turn_changed);
 	pthread_mutex_unlock(&g->turn_lock);
 }
@@ -475,7 +483,7 @@ static int run_job(struct worker *k, struct qi_error *e)
 			hash_chunks(k);
 	}
 	ret = begin_turn(k) ? do_turn(k, e) : -ECANCELED;
-	end_turn(k);
+	end_turn(k, ret, e);
 	return ret ? ret : write_placed(k, e);
 }
 

@@ -133,10 +133,10 @@ made_like() {
   qimg restore -q --from repo out
   write out/vm.qcow2 'write -P 9 512k 64k'
   expect_code 3 qimg backup --auto --drive out/vm.qcow2 --bitmap daily --to repo
-  says "resync, 1 drive, 64 KiB differ"
+  says "resync, 64 KiB differ"
   write out/vm.qcow2 'write -P 9 768k 64k'
   expect_code 0 qimg backup --auto --drive out/vm.qcow2 --bitmap daily --to repo
-  says "incremental, 1 drive, 64 KiB dirty"
+  says "incremental, 64 KiB dirty"
   # The drive that was there before is another one.
   expect_code 3 qimg backup --auto --drive vm.qcow2 --bitmap daily --to repo
   says resync
