@@ -1,4 +1,5 @@
 #!/usr/bin/env bats
+# shellcheck disable=SC2030,SC2031 # $status is that of each test
 # qimg restore --delta: what is there becomes the point again, in place, and no
 # more of it is written than differs.
 
