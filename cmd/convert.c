@@ -7,10 +7,10 @@
 #include <unistd.h>
 
 #include "cmd/common/command.h"
-#include "cmd/common/copy.h"
 #include "cmd/common/image.h"
 #include "cmd/common/json.h"
 #include "cmd/common/print.h"
+#include "cmd/common/progress.h"
 
 static struct {
 	const char *source_format, *format;
@@ -58,17 +58,25 @@ static void print_json(const char *path, const struct qi_copy_stats *stats)
 static int convert(struct qi_node *source, const char *path,
 		   struct qi_copy_stats *stats, struct qi_error *e)
 {
+	QI_AUTO_TEXT char *joined = qi_join_options(&opt.options);
 	struct qi_convert c = {
 		.target = { .format = opt.format,
+			    .options = joined,
+			    .size = qi_node_facts(source)->size,
 			    .replace = opt.force,
 			    .ignores_size_option = true },
 		.compress = opt.compress,
 		.threads = opt.threads,
 	};
+	uint64_t size;
+	int ret;
 
-	return qi_copy_image(source, path, "convert", &c, &opt.options,
-			     opt.quiet ? 0 : opt.progress, opt.dry_run, stats,
-			     e);
+	if (opt.dry_run)
+		return qi_try_create(path, &c.target, &size, e);
+	c.progress = qi_progress_start(opt.quiet ? 0 : opt.progress, "convert");
+	ret = qi_convert_image(source, path, &c, stats, e);
+	qi_progress_end(ret);
+	return ret;
 }
 
 static void print_dry_run(const struct qi_node *source, const char *path)

@@ -76,10 +76,11 @@ static int compare(struct qi_backup_work *w, struct qi_audit *a,
 	struct qi_rate rate = QI_RATE(a->rate);
 	struct qi_hash_compare c = { .tree = s->below,
 				     .node = s->drive->head,
+				     .size = s->out->size,
 				     .threads = a->threads,
 				     .rate = a->rate ? &rate : NULL,
 				     .progress = a->progress };
-	struct qi_ranges *dirty = NULL;
+	struct qi_ranges *differs = NULL, *dirty = NULL;
 	int ret;
 
 	a->point = &w->r->points[qi_repo_index(w->r, s->out->parent)];
@@ -89,9 +90,12 @@ static int compare(struct qi_backup_work *w, struct qi_audit *a,
 		ret = qi_ranges_one(&dirty, 0, 0) ? qi_no_memory(e) : 0;
 	if (!ret)
 		ret = qi_hash_tree_compare(&c, e);
+	if (!ret && qi_ranges_list(&differs, c.ranges, c.count))
+		ret = qi_no_memory(e);
 	if (!ret)
-		ret = report(a, c.differs, dirty, e);
-	qi_ranges_free(c.differs);
+		ret = report(a, differs, dirty, e);
+	free(c.ranges);
+	qi_ranges_free(differs);
 	qi_ranges_free(dirty);
 	return ret;
 }

@@ -408,6 +408,8 @@ static int plan_source(struct qi_backup_work *w, struct qi_backup_source *s,
 	if (!ret)
 		ret = w->b->bitmap ? look_at_bitmap(w, s, e) :
 				     qi_drive_check_strict(s->drive, e);
+	if (!ret)
+		ret = qi_origin_note(s->drive, &s->out->origin, e);
 	return ret ? ret : plan_type(w, s, e);
 }
 

@@ -73,12 +73,15 @@ static int compare_source(struct qi_backup_work *w, struct qi_backup_source *s,
 {
 	struct qi_hash_compare c = { .tree = s->below,
 				     .node = s->drive->head,
+				     .size = s->out->size,
 				     .threads = w->b->threads,
 				     .rate = w->rate,
 				     .progress = part_progress(w) };
 	int ret = qi_hash_tree_compare(&c, e);
 
-	s->differs = c.differs;
+	if (!ret && qi_ranges_list(&s->differs, c.ranges, c.count))
+		ret = qi_no_memory(e);
+	free(c.ranges);
 	s->out->dirty = c.bytes;
 	w->done += s->out->size;
 	w->total += c.bytes;

@@ -42,18 +42,6 @@ int qi_backup_plan(struct qi_backup_work *w, struct qi_plan *plan,
  */
 int qi_backup_ranges(struct qi_backup_source *s, uint64_t unit,
 		     struct qi_ranges **out, struct qi_error *e);
-/* All of a disk is read, and compared with hashes. */
-struct qi_hash_compare {
-	struct qi_hash_tree *tree;
-	struct qi_node *node;
-	unsigned threads;
-	struct qi_rate *rate; /* or NULL */
-	struct qi_progress progress;
-	/* Where it is not what the hashes say; to be freed. */
-	struct qi_ranges *differs;
-	uint64_t bytes; /* in them */
-};
-int qi_hash_tree_compare(struct qi_hash_compare *c, struct qi_error *e);
 /* Start the bitmap anew at the end of the point; dry_run: can it be done? */
 int qi_backup_clear_bitmap(struct qi_backup_work *w, struct qi_backup_source *s,
 			   bool dry_run, struct qi_error *e);

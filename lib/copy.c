@@ -385,12 +385,7 @@ static int place_zero(struct worker *k, uint64_t off, uint64_t len,
 	int ret = g->w->ops ? g->w->ops->zero(g->w, off, len, e) : 0;
 
 	g->stats->zero += len;
-	if (ret == -ENOTSUP)
-		ret = write_zeroes(k, e);
-	if (!ret && g->copy->hashed)
-		ret = g->copy->hashed(g->copy->arg, off,
-				      qi_div_up(len, QI_HASH_UNIT), NULL, e);
-	return ret;
+	return ret == -ENOTSUP ? write_zeroes(k, e) : ret;
 }
 
 /* Hand over the hashes of the window, runs of zero chunks apart. */
@@ -399,6 +394,8 @@ static int give_hashes(struct worker *k, struct qi_error *e)
 	const struct qi_copy *copy = k->engine->copy;
 	size_t count = (size_t)qi_div_up(k->job.len, QI_HASH_UNIT), i = 0;
 
+	if (k->job.is_zero)
+		return copy->hashed(copy->arg, k->job.off, count, NULL, e);
 	while (i < count) {
 		size_t end = i + 1;
 		int ret;
@@ -421,14 +418,12 @@ static int do_turn(struct worker *k, struct qi_error *e)
 {
 	struct engine *g = k->engine;
 	uint64_t bytes = k->job.len;
-	int ret;
+	int ret = g->copy->hashed ? give_hashes(k, e) : 0;
 
-	if (k->job.is_zero) {
+	if (!ret && k->job.is_zero) {
 		ret = place_zero(k, k->job.off, k->job.len, e);
-	} else {
+	} else if (!ret) {
 		ret = place_window(k, e);
-		if (!ret && g->copy->hashed)
-			ret = give_hashes(k, e);
 		if (!ret && g->w->writes_in_turn)
 			ret = write_placed(k, e);
 	}
@@ -449,8 +444,19 @@ static bool begin_turn(struct worker *k)
 	return !g->failed;
 }
 
-static void end_turn(struct worker *k)
+/* The first one counts. */
+static void note_failure(struct engine *g, int ret, const struct qi_error *e)
 {
+	if (g->failed || !ret)
+		return;
+	g->failed = ret;
+	g->error = *e;
+}
+
+/* Nobody has a turn after one that failed. */
+static void end_turn(struct worker *k, int ret, const struct qi_error *e)
+{
+	note_failure(k->engine, ret, e);
 	k->engine->turn++;
 	pthread_cond_broadcast(&k->engine->turn_changed);
 	pthread_mutex_unlock(&k->engine->turn_lock);
@@ -459,10 +465,7 @@ static void end_turn(struct worker *k)
 static void fail_all(struct engine *g, int ret, const struct qi_error *e)
 {
 	pthread_mutex_lock(&g->turn_lock);
-	if (!g->failed) {
-		g->failed = ret;
-		g->error = *e;
-	}
+	note_failure(g, ret, e);
 	pthread_cond_broadcast(&g->turn_changed);
 	pthread_mutex_unlock(&g->turn_lock);
 }
@@ -480,7 +483,7 @@ static int run_job(struct worker *k, struct qi_error *e)
 			hash_chunks(k);
 	}
 	ret = begin_turn(k) ? do_turn(k, e) : -ECANCELED;
-	end_turn(k);
+	end_turn(k, ret, e);
 	return ret ? ret : write_placed(k, e);
 }
 

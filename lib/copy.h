@@ -24,7 +24,8 @@ struct qi_copy {
 	struct qi_progress progress;
 	/*
 	 * Called in ascending order with the hashes of `count` chunks from
-	 * off on; hashes NULL: they are all zero. May be NULL.
+	 * off on; hashes NULL: they are all zero. Nothing of them is written
+	 * before, or when it fails. May be NULL.
 	 */
 	int (*hashed)(void *arg, uint64_t off, uint64_t count,
 		      const struct qi_hash *hashes, struct qi_error *e);
@@ -37,6 +38,7 @@ int qi_copy_run(const struct qi_copy *copy, struct qi_copy_stats *stats,
 /* Fails with EUCLEAN for what is not as expected. For qi_copy.hashed. */
 int qi_expected_check(void *arg, uint64_t off, uint64_t count,
 		      const struct qi_hash *hashes, struct qi_error *e);
+struct qi_hash_tree *qi_expected_tree(const struct qi_expected *x);
 
 /* Make the virtual disk of a node larger; see struct qi_resize. */
 int qi_node_grow(struct qi_node *n, uint64_t size, struct qi_error *e);

@@ -117,6 +117,19 @@ int qi_file_create(struct qi_file **out, const char *path, struct qi_error *e)
 	return open_with(out, path, O_RDWR | O_CREAT | O_EXCL, e);
 }
 
+int qi_file_open_alone(struct qi_file **out, const char *path,
+		       struct qi_error *e)
+{
+	int ret = open_with(out, path, O_RDONLY | O_EXCL, e);
+
+	return ret == -EBUSY ?
+		       qi_fail(e, EBUSY,
+			       "'%s' is in use: it is mounted, or part of "
+			       "another device",
+			       path) :
+		       ret;
+}
+
 int qi_file_close(struct qi_file *f, struct qi_error *e)
 {
 	int ret = 0;

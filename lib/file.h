@@ -54,6 +54,12 @@ int qi_file_open(struct qi_file **out, const char *path, bool writable,
 		 struct qi_error *e);
 /* Make a new file that must not exist yet, mode 0644 less the umask. */
 int qi_file_create(struct qi_file **out, const char *path, struct qi_error *e);
+/*
+ * Open a device that nobody mounts, or makes part of another one, as long as
+ * this is open. EBUSY when somebody has.
+ */
+int qi_file_open_alone(struct qi_file **out, const char *path,
+		       struct qi_error *e);
 /* Close errors are returned: on some file systems they are write errors. */
 int qi_file_close(struct qi_file *f, struct qi_error *e);
 static inline void qi_file_closep(struct qi_file **f)

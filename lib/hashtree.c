@@ -257,6 +257,25 @@ int qi_hash_tree_hash(struct qi_hash_tree *t, uint64_t off, struct qi_hash *out,
 	return 0;
 }
 
+int qi_hash_tree_differing(struct qi_hash_tree *t, uint64_t off, uint64_t count,
+			   const struct qi_hash *hashes,
+			   int (*fn)(void *arg, uint64_t off,
+				     struct qi_error *e),
+			   void *arg, struct qi_error *e)
+{
+	const struct qi_hash null = { { 0 } };
+	int ret = 0;
+
+	for (uint64_t i = 0; i < count && !ret; i++, off += QI_HASH_UNIT) {
+		struct qi_hash has;
+
+		ret = qi_hash_tree_hash(t, off, &has, e);
+		if (!ret && !qi_hash_equal(&has, hashes ? &hashes[i] : &null))
+			ret = fn(arg, off, e);
+	}
+	return ret;
+}
+
 /* ---------------------------------------------------------------- stored */
 
 /*

@@ -39,6 +39,32 @@ struct qi_hash qi_hash_tree_root(const struct qi_hash_tree *t);
 int qi_hash_tree_hash(struct qi_hash_tree *t, uint64_t off, struct qi_hash *out,
 		      struct qi_error *e);
 /*
+ * Call fn for each of count chunks, from off on, whose hash is not that of the
+ * tree; hashes NULL: they are zero. It ends with a failure of fn.
+ */
+int qi_hash_tree_differing(struct qi_hash_tree *t, uint64_t off, uint64_t count,
+			   const struct qi_hash *hashes,
+			   int (*fn)(void *arg, uint64_t off,
+				     struct qi_error *e),
+			   void *arg, struct qi_error *e);
+/*
+ * All of a disk, or of its start, is read and compared with hashes. Past its
+ * end a disk is zero.
+ */
+struct qi_hash_compare {
+	struct qi_hash_tree *tree;
+	struct qi_node *node;
+	uint64_t size; /* of what is compared, bytes */
+	unsigned threads;
+	struct qi_rate *rate; /* or NULL */
+	struct qi_progress progress;
+	/* Where it is not what the hashes say; malloc'd, none adjacent. */
+	struct qi_range *ranges;
+	size_t count;
+	uint64_t bytes; /* in them */
+};
+int qi_hash_tree_compare(struct qi_hash_compare *c, struct qi_error *e);
+/*
  * What the point itself stores, as data or as zero, in whole chunks. To be
  * freed before the tree.
  */

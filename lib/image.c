@@ -265,7 +265,7 @@ int qi_image_finish(struct qi_image *img, struct qi_error *e)
 
 /* A file in the making, to be known again under its name. */
 struct identity {
-	char *path; /* malloc'd */
+	char *path; /* malloc'd; NULL: there is no such file */
 	dev_t dev;
 	ino_t ino;
 };
@@ -273,6 +273,8 @@ struct identity {
 static int identity_of(struct identity *id, const struct qi_temp *t,
 		       struct qi_error *e)
 {
+	if (!t->file)
+		return 0;
 	*id = (struct identity){ strdup(t->target), t->file->dev,
 				 t->file->ino };
 	return id->path ? 0 : qi_no_memory(e);
@@ -286,36 +288,78 @@ static bool has_appeared(const struct identity *id)
 	       st.st_ino == id->ino;
 }
 
-/*
- * The data file first: an image must not appear without its data. When the
- * image does not follow, the data file is taken away again.
- */
-static int publish_both(struct qi_image *img, struct qi_error *e)
+/* What has appeared without all of the others goes again. */
+static void take_back(const struct identity *all, size_t count)
 {
-	struct identity image = { 0 }, data = { 0 };
-	int ret = identity_of(&image, &img->temp, e);
+	size_t missing = 0;
 
+	for (size_t i = 0; i < count; i++)
+		missing += all[i].path && !has_appeared(&all[i]);
+	for (size_t i = 0; i < count && missing; i++)
+		if (all[i].path && has_appeared(&all[i]))
+			qi_unlink(all[i].path, NULL);
+}
+
+/* Data files first: an image must not appear without its data. */
+static int publish_all(struct qi_image *all, size_t count, struct identity *ids,
+		       struct qi_error *e)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < count && !ret; i++) {
+		ret = identity_of(&ids[2 * i], &all[i].data, e);
+		if (!ret)
+			ret = identity_of(&ids[2 * i + 1], &all[i].temp, e);
+	}
+	for (size_t i = 0; i < count && !ret; i++) {
+		if (all[i].data.file)
+			ret = qi_temp_publish(&all[i].data, e);
+		if (!ret)
+			ret = qi_temp_publish(&all[i].temp, e);
+	}
+	if (ret)
+		take_back(ids, 2 * count);
+	return ret;
+}
+
+int qi_images_publish(struct qi_image *all, size_t count, struct qi_error *e)
+{
+	struct identity *ids = calloc(2 * count + 1, sizeof(*ids));
+	int ret = ids ? 0 : qi_no_memory(e);
+
+	for (size_t i = 0; i < count && !ret; i++)
+		ret = all[i].writer ? qi_image_finish(&all[i], e) : 0;
 	if (!ret)
-		ret = identity_of(&data, &img->data, e);
-	if (!ret)
-		ret = qi_temp_publish(&img->data, e);
-	if (!ret)
-		ret = qi_temp_publish(&img->temp, e);
-	if (ret && data.path && has_appeared(&data) && !has_appeared(&image))
-		qi_unlink(data.path, NULL);
-	free(image.path);
-	free(data.path);
+		ret = publish_all(all, count, ids, e);
+	for (size_t i = 0; i < count; i++)
+		qi_image_discard(&all[i]);
+	for (size_t i = 0; ids && i < 2 * count; i++)
+		free(ids[i].path);
+	free(ids);
 	return ret;
 }
 
 int qi_image_publish(struct qi_image *img, struct qi_error *e)
 {
-	int ret = img->writer ? qi_image_finish(img, e) : 0;
+	return qi_images_publish(img, 1, e);
+}
 
+int qi_image_reopen(const struct qi_image *img, const char *format,
+		    struct qi_graph **g, struct qi_node **out,
+		    struct qi_error *e)
+{
+	const struct qi_open how = { .format = format,
+				     .access = QI_ACCESS_WRITE,
+				     .no_backing = true };
+	int ret;
+
+	if (qi_graph_new(g))
+		return qi_no_memory(e);
+	ret = qi_graph_add(*g, img->temp.path, &how, out, e);
 	if (!ret)
-		ret = img->data.file ? publish_both(img, e) :
-				       qi_temp_publish(&img->temp, e);
-	qi_image_discard(img);
+		ret = qi_graph_lock(*g, 0, e);
+	if (ret)
+		qi_graph_free(*g);
 	return ret;
 }
 
@@ -337,36 +381,51 @@ int qi_create_image(const char *path, const struct qi_create *c,
 	return ret ? ret : qi_image_publish(&img, e);
 }
 
+static int check_packing(const struct qi_writer *w, const char *format,
+			 struct qi_error *e)
+{
+	if (w->unpacked_by)
+		return qi_fail(e, ENOTSUP,
+			       "compression and option '%s' do not go "
+			       "together",
+			       w->unpacked_by);
+	return w->ops->place_packed ?
+		       0 :
+		       qi_fail(e, ENOTSUP, "format '%s' has no compression",
+			       format);
+}
+
+int qi_image_fill(struct qi_image *img, struct qi_node *src,
+		  const struct qi_convert *c, struct qi_copy_stats *stats,
+		  struct qi_error *e)
+{
+	struct qi_copy copy = { .src = src,
+				.writer = img->writer,
+				.compress = c->compress,
+				.threads = c->threads,
+				.progress = c->progress,
+				.hashed = c->expected ? qi_expected_check :
+							NULL,
+				.arg = c->expected };
+	int ret = 0;
+
+	if (c->compress)
+		ret = check_packing(img->writer, c->target.format, e);
+	return ret ? ret : qi_copy_run(&copy, stats, e);
+}
+
 int qi_convert_image(struct qi_node *src, const char *path,
 		     const struct qi_convert *c, struct qi_copy_stats *stats,
 		     struct qi_error *e)
 {
 	QI_AUTOIMAGE struct qi_image img = { 0 };
 	struct qi_create create = c->target;
-	struct qi_copy copy = { .src = src,
-				.compress = c->compress,
-				.threads = c->threads,
-				.progress = c->progress };
 	int ret;
 
 	create.size = src->facts.size;
 	create.ignores_size_option = true;
 	ret = qi_image_start(&img, path, &create, e);
-	if (ret)
-		return ret;
-	if (c->compress && img.writer->unpacked_by)
-		return qi_fail(e, ENOTSUP,
-			       "compression and option '%s' do not go "
-			       "together",
-			       img.writer->unpacked_by);
-	if (c->compress && !img.writer->ops->place_packed)
-		return qi_fail(e, ENOTSUP, "format '%s' has no compression",
-			       c->target.format);
-	copy.writer = img.writer;
-	if (c->expected) {
-		copy.hashed = qi_expected_check;
-		copy.arg = c->expected;
-	}
-	ret = qi_copy_run(&copy, stats, e);
+	if (!ret)
+		ret = qi_image_fill(&img, src, c, stats, e);
 	return ret ? ret : qi_image_publish(&img, e);
 }

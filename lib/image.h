@@ -22,10 +22,20 @@ int qi_image_start(struct qi_image *img, const char *path,
 int qi_image_start_as(struct qi_image *img, const char *path,
 		      const struct qi_create *c, enum qi_temp_mode mode,
 		      struct qi_error *e);
+/* The guest view of src into it; c->target tells the format alone. */
+int qi_image_fill(struct qi_image *img, struct qi_node *src,
+		  const struct qi_convert *c, struct qi_copy_stats *stats,
+		  struct qi_error *e);
 /* Write the metadata: the hidden file is a complete image now. */
 int qi_image_finish(struct qi_image *img, struct qi_error *e);
+/* Open the hidden file of one that is finished, in a graph of its own. */
+int qi_image_reopen(const struct qi_image *img, const char *format,
+		    struct qi_graph **g, struct qi_node **out,
+		    struct qi_error *e);
 /* Finish if need be, sync, rename: the image appears, its data file first. */
 int qi_image_publish(struct qi_image *img, struct qi_error *e);
+/* The same of several: all appear, in this order, or none. */
+int qi_images_publish(struct qi_image *all, size_t count, struct qi_error *e);
 void qi_image_discard(struct qi_image *img);
 #define QI_AUTOIMAGE __attribute__((cleanup(qi_image_discard)))
 

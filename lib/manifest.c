@@ -20,6 +20,7 @@ static void drive_clear(struct qi_point_drive *d)
 	free(d->hashes);
 	free(d->bitmap);
 	free(d->reason);
+	qi_origin_clear(&d->origin);
 }
 
 void qi_point_clear(struct qi_point *p)
@@ -148,7 +149,7 @@ static bool is_plain_name(const char *name)
 static bool take_drive(json_t *o, struct qi_point_drive *d)
 {
 	return take_text(o, "name", false, &d->name) &&
-	       take_type(o, &d->type) &&
+	       is_plain_name(d->name) && take_type(o, &d->type) &&
 	       (d->type == QI_BACKUP_FULL) ==
 		       json_is_null(json_object_get(o, "parent")) &&
 	       take_text(o, "parent", true, &d->parent) &&
@@ -166,7 +167,8 @@ static bool take_drive(json_t *o, struct qi_point_drive *d)
 	       take_bool(o, "compressed", &d->compressed) &&
 	       take_uuid(o, "drive-id", &d->drive) &&
 	       take_uuid(o, "checkpoint-from", &d->from) &&
-	       take_uuid(o, "checkpoint-to", &d->to);
+	       take_uuid(o, "checkpoint-to", &d->to) &&
+	       qi_origin_take(json_object_get(o, "origin"), &d->origin);
 }
 
 static bool take_point(json_t *root, struct qi_point *p)
@@ -256,7 +258,7 @@ static json_t *drive_json(const struct qi_point_drive *d)
 		reason = json_string("not exact");
 	return json_pack(
 		"{s:s, s:s, s:o, s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:o, "
-		"s:I, s:I, s:I, s:b}",
+		"s:I, s:I, s:I, s:b, s:o}",
 		"name", d->name, "type", type_names[d->type], "parent",
 		text_json(d->parent), "file", d->file, "format", "qcow2",
 		"hash-file", d->hashes, "root-hash", root, "virtual-size",
@@ -265,7 +267,8 @@ static json_t *drive_json(const struct qi_point_drive *d)
 		"checkpoint-to", uuid_json(&d->to), "reason", reason,
 		"dirty-bytes", (json_int_t)d->dirty, "stored-bytes",
 		(json_int_t)d->stored, "zero-bytes", (json_int_t)d->zero,
-		"compressed", d->compressed);
+		"compressed", d->compressed, "origin",
+		qi_origin_json(&d->origin));
 }
 
 static json_t *point_json(const struct qi_point *p)

@@ -13,23 +13,16 @@ static char *options_of(const struct qi_node *base)
 		       strdup("");
 }
 
-static int store_record(const struct qi_overlay *o, const char *path,
+static int store_record(const struct qi_overlay *o, const struct qi_image *img,
 			struct qi_error *e)
 {
-	const struct qi_open how = { .format = "qcow2",
-				     .access = QI_ACCESS_WRITE,
-				     .no_backing = true };
 	struct qi_graph *g;
 	struct qi_node *n;
-	int ret;
+	int ret = qi_image_reopen(img, "qcow2", &g, &n, e);
 
-	if (qi_graph_new(&g))
-		return qi_no_memory(e);
-	ret = qi_graph_add(g, path, &how, &n, e);
-	if (!ret)
-		ret = qi_graph_lock(g, 0, e);
-	if (!ret)
-		ret = qi_node_store(n, o->record, o->changes, o->count, e);
+	if (ret)
+		return ret;
+	ret = qi_node_store(n, o->record, o->changes, o->count, e);
 	qi_graph_free(g);
 	return ret;
 }
@@ -55,5 +48,5 @@ int qi_overlay_write(const struct qi_overlay *o, struct qi_image *img,
 				  o->like ? o->like : o->base->path);
 	if (!ret)
 		ret = qi_image_finish(img, e);
-	return ret || !o->record ? ret : store_record(o, img->temp.path, e);
+	return ret || !o->record ? ret : store_record(o, img, e);
 }

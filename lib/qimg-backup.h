@@ -53,6 +53,18 @@ struct qi_backed_up {
 	uint64_t changed;
 };
 
+/* What a drive was like, so that a restore can make it so again. */
+struct qi_origin {
+	char *format;  /* of its head: driver name */
+	char *options; /* of that, as after -o; "" */
+	struct qi_origin_bitmap {
+		char *name;
+		uint32_t granularity; /* bytes */
+		bool paused;
+	} * bitmaps;
+	size_t bitmap_count;
+};
+
 /* One drive in one point. Strings belong to the point. */
 struct qi_point_drive {
 	char *name;
@@ -70,6 +82,7 @@ struct qi_point_drive {
 	struct qi_hash root; /* of all of its content; see hashtree.h */
 	/* "", or why the dirty set was not exact, or was not used */
 	char *reason;
+	struct qi_origin origin;
 };
 
 /* A restore point. Belongs to its repository. */
@@ -230,5 +243,52 @@ void qi_expected_free(struct qi_expected *x);
 int qi_repo_open_image(struct qi_repo *r, const struct qi_point *p,
 		       const char *drive, struct qi_graph *g,
 		       struct qi_node **out, struct qi_error *e);
+
+/* One drive on its way out of a repository. */
+struct qi_restored {
+	const char *drive;  /* its name in the point */
+	const char *target; /* path of an image, or of a device */
+	/* Set by qi_restore_open(): */
+	const struct qi_create *create; /* a new image; in place, its format */
+	uint64_t size;			/* bytes of the disk */
+	bool in_place; /* the target is there, and is written to */
+	struct qi_restore_job *job;
+	/* By qi_restore_plan(), in place: */
+	uint64_t differing; /* bytes that are not as in the point, for delta */
+	uint64_t past_end;  /* of a device: bytes that stay as they are */
+	/* By qi_restore_run(): */
+	struct qi_copy_stats stats;
+	size_t bitmaps; /* that a new image got */
+};
+struct qi_restore {
+	struct qi_repo *repo;
+	const struct qi_point *point;
+	struct qi_restored *drives;
+	size_t count;
+	const char *format;  /* NULL: that of the drive, of a device raw */
+	const char *options; /* of new images as after -o; NULL: as it had */
+	bool delta;	     /* write where the target differs, in place */
+	bool replace;	     /* a file, or all that is on a device */
+	bool compress;	     /* new images */
+	unsigned threads;
+	struct qi_progress progress;
+};
+/*
+ * Add what is read, and what is written in place; all is to be locked then. To
+ * be closed before the graph is freed, also when this fails.
+ */
+int qi_restore_open(struct qi_graph *g, struct qi_restore *r,
+		    struct qi_error *e);
+/*
+ * Find what stands against writing in place, and, for delta, what differs: all
+ * of the target is read.
+ */
+int qi_restore_plan(struct qi_restore *r, struct qi_error *e);
+/*
+ * Restore. Each chunk is compared with its hash before it is written. New
+ * images appear complete, and all or none.
+ */
+int qi_restore_run(struct qi_restore *r, struct qi_error *e);
+void qi_restore_close(struct qi_restore *r);
 
 #endif

@@ -170,6 +170,7 @@ struct qi_format_option {
 	const char *name; /* as in -o name=value */
 	const char *arg;  /* "size", "str", "bool", "num" */
 	const char *help;
+	bool is_kept; /* how an image is made inside: a restore keeps it */
 };
 const char *const *qi_format_names(void);
 const struct qi_format_option *qi_format_options(const char *format);

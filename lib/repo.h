@@ -45,7 +45,18 @@ int qi_repo_tree(const struct qi_repo *r, const struct qi_point *p,
 /* points/ID/FILE; malloc'd. */
 char *qi_repo_file(const struct qi_repo *r, const char *id, const char *file);
 
-/* manifest.c */
+/* ---- origin.c */
+
+/* What the drive is like; o is empty at first. */
+int qi_origin_note(struct qi_drive *d, struct qi_origin *o, struct qi_error *e);
+void qi_origin_clear(struct qi_origin *o);
+/* As it stands in a manifest; NULL without memory. */
+json_t *qi_origin_json(const struct qi_origin *o);
+/* False when it is none; o is to be cleared then, too. */
+bool qi_origin_take(json_t *origin, struct qi_origin *o);
+
+/* ---- manifest.c */
+
 int qi_manifest_read(const char *path, struct qi_point *out,
 		     struct qi_error *e);
 int qi_manifest_write(const char *path, const struct qi_point *p,

@@ -10,7 +10,8 @@ teardown() {
 
 # A repository with three points of drive vm; one.raw to three.raw are its
 # content at each.
-setup() {
+setup_file() {
+  cd "$BATS_FILE_TMPDIR" || return
   mkimage vm.qcow2 4M 11
   qimg bitmap add -q --drive vm.qcow2 daily
   qemu-img convert -O raw vm.qcow2 one.raw
@@ -22,6 +23,10 @@ setup() {
   write vm.qcow2 'write -P 6 5M 64k'
   qemu-img convert -O raw vm.qcow2 three.raw
   qimg backup -q --incremental --drive vm.qcow2 --bitmap daily --to repo
+}
+
+setup() {
+  cp -a "$BATS_FILE_TMPDIR/." .
 }
 
 @test "every point, by id, prefix and 'last', is what the drive was" {
@@ -61,6 +66,8 @@ setup() {
   qimg restore -q --from repo -O raw a.raw
   cmp a.raw three.raw
   qimg restore -q --from repo -o cluster_size=4k,compat=0.10 -m 3 b.qcow2
+  run_qimg bitmap list --drive b.qcow2
+  [[ $output != *daily* ]]
   [ "$(qemu-img info --output=json b.qcow2 | jq '."cluster-size"')" = 4096 ]
   oracle_equal b.qcow2 three.raw
   qimg restore -q --from repo -c -o compression_type=zstd c.qcow2
@@ -72,16 +79,116 @@ setup() {
   [ ! -e x.qcow2 ]
 }
 
-@test "--drive: which one, where a point has several" {
+# made_like FILE...: format, options and bitmaps, as qemu-img has them.
+made_like() {
+  local f
+  for f; do
+    qemu-img info --output=json "$f" | jq -S '[.format, ."cluster-size",
+      ."virtual-size", ."format-specific".data]'
+  done
+}
+
+@test "a drive gets the format, options and bitmaps that it had" {
+  local o kinds=() like
+  qemu-img create -q -f raw r.raw 1M
+  qimg create -q -f qcow2 -o cluster_size=32k,extended_l2=on,lazy_refcounts=on \
+    -o compression_type=zstd,refcount_bits=32 a.qcow2 3M
+  qimg create -q -f qcow2 -o compat=0.10,cluster_size=4k b.qcow2 2M
+  qimg create -q -f qcow2 -b a.qcow2 -F qcow2 -o cluster_size=128k c.qcow2
+  qimg bitmap add -q --drive c.qcow2 weekly
+  qimg bitmap add -q --drive c.qcow2 -g 4k --disabled 'of a $day'
+  qimg create -q -f qcow2 -o data_file=d.data d.qcow2 1M
+  write c.qcow2 'write -P 3 0 200k'
+  for o in r.raw a.qcow2 b.qcow2 c.qcow2 d.qcow2; do kinds+=(--drive "$o"); done
+  qimg backup -q --full "${kinds[@]}" --to mixed
+  mkdir out
+  expect_code 0 qimg restore --from mixed --output json out
+  json '.drives | map([.drive, .filename, .format, .bitmaps]) == [
+    ["r", "out/r.raw", "raw", 0], ["a", "out/a.qcow2", "qcow2", 0],
+    ["b", "out/b.qcow2", "qcow2", 0], ["c", "out/c.qcow2", "qcow2", 2],
+    ["d", "out/d.qcow2", "qcow2", 0]]'
+  like=$(made_like r.raw a.qcow2 b.qcow2)
+  [ "$(cd out && made_like r.raw a.qcow2 b.qcow2)" = "$like" ]
+  # Two bitmaps of a chain; a new drive on which nothing is dirty.
+  [ "$(made_like out/c.qcow2)" = "$(made_like c.qcow2)" ]
+  oracle_check out/c.qcow2
+  oracle_equal out/c.qcow2 c.qcow2
+  expect_code 0 qimg bitmap list --output json --drive out/c.qcow2
+  json '.bitmaps | map([.name, .granularity, .state, .["dirty-bytes"]]) == [
+    ["weekly", 65536, "enabled", 0], ["of a $day", 4096, "paused", 0]]'
+  # Data beside the image is no option that a restore repeats.
+  [ "$(made_like out/d.qcow2 | jq '.[3]["data-file"]')" = null ]
+  # Single options are other ones, the rest as it was.
+  qimg restore -q --from mixed --drive a -o refcount_bits=16 a2.qcow2
+  [ "$(made_like a2.qcow2 | sed 's/\("refcount-bits":\) 16/\1 32/')" = \
+    "$(made_like a.qcow2)" ]
+  refuses 1 restore --from mixed --drive a -o compat=0.10 a3.qcow2 : \
+    "needs compat=1.1"
+  qimg restore -q --from mixed --drive c -O raw c.raw
+  oracle_equal c.raw c.qcow2
+}
+
+@test "a restored drive goes on in the same repository, by a resync" {
+  mkdir out
+  qimg restore -q --from repo out
+  write out/vm.qcow2 'write -P 9 512k 64k'
+  expect_code 3 qimg backup --auto --drive out/vm.qcow2 --bitmap daily --to repo
+  says "resync, 64 KiB differ"
+  write out/vm.qcow2 'write -P 9 768k 64k'
+  expect_code 0 qimg backup --auto --drive out/vm.qcow2 --bitmap daily --to repo
+  says "incremental, 64 KiB dirty"
+  # The drive that was there before is another one.
+  expect_code 3 qimg backup --auto --drive vm.qcow2 --bitmap daily --to repo
+  says resync
+  qimg restore -q --from repo b.qcow2
+  oracle_equal b.qcow2 vm.qcow2
+  # Two restores of one point are two drives.
+  qimg restore -q --from repo c.qcow2
+  [ "$(for f in b c; do qimg bitmap list --output json --drive $f.qcow2 |
+    jq -r '.bitmaps[].checkpoint'; done | sort -u | wc -l)" = 2 ]
+}
+
+@test "--drive: which ones, where a point has several; a folder takes all" {
   mkimage data.qcow2 2M 12
   qimg bitmap add -q --drive data.qcow2 daily
   qimg backup -q --full --drive vm.qcow2 --drive data.qcow2 --bitmap daily \
     --to repo
-  refuses 2 restore --from repo z.qcow2 : --drive "'vm', 'data'"
+  refuses 2 restore --from repo z.qcow2 : --drive "'vm', 'data'" folder
+  refuses 2 restore --from repo --drive vm --drive data z.qcow2 : folder
   qimg restore -q --from repo --drive data z.qcow2
   oracle_equal z.qcow2 data.qcow2
   refuses 1 restore --from repo --drive nothing y.qcow2 : "'nothing'" \
     "it has 'vm', 'data'"
+  refuses 1 restore --from repo no/ : "'no/vm.qcow2'"
+  mkdir all some
+  expect_code 0 qimg restore --from repo all
+  says "'all/vm.qcow2'" "'all/data.qcow2'"
+  oracle_equal all/vm.qcow2 vm.qcow2
+  oracle_equal all/data.qcow2 data.qcow2
+  qimg restore -q --from repo --drive data --drive data -O raw some/
+  [ "$(ls some)" = data.raw ]
+  # All or none: one is there already, or gets there meanwhile.
+  rm all/vm.qcow2
+  refuses 1 restore --from repo all : "'all/data.qcow2' exists already"
+  rm all/data.qcow2
+  QIMG_FAULT=rename:2:EIO expect_code 1 qimg restore --from repo all
+  complains "'all/data.qcow2'"
+  [ -z "$(ls -A all)" ]
+  QIMG_FAULT=write:20:ENOSPC expect_code 7 qimg restore --from repo all
+  [ -z "$(ls -A all)" ]
+}
+
+@test "a manifest cannot name files outside, or options that do" {
+  local m
+  m=$(echo repo/points/000001-*/manifest.json)
+  sed -i 's/"compat": "1.1"/&, "data_file": "victim", "backing_file": "v"/' "$m"
+  qimg restore -q --from repo --at 000001 a.qcow2
+  oracle_equal a.qcow2 one.raw
+  [ "$(made_like a.qcow2 | jq '.[3]["data-file"]')" = null ]
+  [ ! -e victim ]
+  sed -i 's|"name": "vm"|"name": "../vm"|' "$m"
+  mkdir out
+  refuses 4 restore --from repo --at 000001 out : "is not a manifest"
 }
 
 @test "an existing target needs --force; --dry-run changes nothing" {
@@ -93,7 +200,7 @@ setup() {
   expect_code 0 qimg restore --from repo --dry-run b.qcow2
   says "would restore drive 'vm' of point '000003-" "to 'b.qcow2': qcow2, 6 MiB"
   expect_code 0 qimg restore --from repo -n --output json b.qcow2
-  json '.["dry-run"] and .written == 0'
+  json '.["dry-run"] and .drives[0].written == 0'
   [ ! -e b.qcow2 ]
   refuses 1 restore --from repo -n a.qcow2 : --force
 }
@@ -104,9 +211,11 @@ setup() {
   expect_code 0 qimg restore -q --from repo b.qcow2
   [ -z "$output$stderr" ]
   expect_code 0 qimg restore --from repo --output json c.qcow2
-  json '.qimg and .filename == "c.qcow2" and .drive == "vm"'
-  json '(.point | startswith("000003-")) and .format == "qcow2" and
-    .["dry-run"] == false and .written > 0 and .zero > 0'
+  json '.qimg and (.point | startswith("000003-")) and (.drives | length) == 1'
+  json '.delta == false and .["dry-run"] == false'
+  json '.drives[0] | .filename == "c.qcow2" and .drive == "vm" and
+    .format == "qcow2" and .["virtual-size"] == 6291456 and
+    .differing == null and .written > 0 and .zero > 0 and .bitmaps == 1'
   expect_code 0 qimg restore -q -p --from repo d.qcow2
   [ -z "$output$stderr" ]
   expect_code 0 qimg restore --progress --from repo e.qcow2
@@ -156,10 +265,23 @@ setup() {
 }
 
 @test "the repository is only read" {
-  local before
-  before=$(state repo)
+  local before list="find repo -printf %p:%m:%s:%T@:%C@\n"
+  chmod -R a-w repo
+  before=$($list && state repo)
   qimg restore -q --from repo a.qcow2
-  [ "$before" = "$(state repo)" ]
+  qimg restore -q --from repo --at 000001 --delta a.qcow2
+  [ "$before" = "$($list && state repo)" ]
+  chmod -R u+w repo
+  # Nor is anything written into it.
+  ln -s "$PWD/repo/points" points
+  refuses 1 restore --from repo repo/new.qcow2 : "is inside the repository"
+  refuses 1 restore --from repo points : "is inside the repository"
+  refuses 1 restore --from repo --force repo/points/000003*/vm.qcow2 : \
+    "is inside the repository"
+  refuses 1 restore --from repo --at 000001 --delta \
+    repo/points/000003*/vm.qcow2 : "is inside the repository"
+  ln repo/points/000003*/vm.qcow2 other.qcow2
+  refuses 1 restore --from repo --delta other.qcow2 : "a file of the repository"
 }
 
 @test "damage in what a point rests on is an error, and leaves no target" {

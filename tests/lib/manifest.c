@@ -91,13 +91,53 @@ static void same_point(const struct qi_point *a, const struct qi_point *b)
 		   qi_uuid_equal(&x->from, &y->from) &&
 		   qi_uuid_equal(&x->to, &y->to),
 	   "ids of its drive");
+	ok(!strcmp(x->origin.format, y->origin.format) &&
+		   !strcmp(x->origin.options, y->origin.options) &&
+		   y->origin.bitmap_count == 1 &&
+		   !strcmp(y->origin.bitmaps->name, "\xc3\xa4") &&
+		   y->origin.bitmaps->granularity == 4096 &&
+		   y->origin.bitmaps->paused,
+	   "what its drive was like");
+}
+
+/* Options that say where data is are none of a manifest. */
+static void test_origin(void)
+{
+	json_t *j = json_pack("{s:s, s:{s:s, s:s, s:s}, s:[]}", "format",
+			      "qcow2", "options", "data_file", "victim",
+			      "compat", "1.1", "backing_file", "victim",
+			      "bitmaps");
+	json_t *list = json_object_get(j, "bitmaps");
+	struct qi_origin o = { 0 };
+
+	ok(qi_origin_take(j, &o) && !strcmp(o.options, "compat=1.1"),
+	   "options");
+	qi_origin_clear(&o);
+	json_array_append_new(list,
+			      json_pack("{s:s, s:i, s:b}", "name", "b",
+					"granularity", 4096, "enabled", 1));
+	ok(qi_origin_take(j, &o) && o.bitmap_count == 1, "a bitmap");
+	qi_origin_clear(&o);
+	json_array_append(list, json_array_get(list, 0));
+	ok(!qi_origin_take(j, &o), "two of one name");
+	qi_origin_clear(&o);
+	json_array_remove(list, 1);
+	json_object_set_new(json_array_get(list, 0), "granularity",
+			    json_integer(4095));
+	ok(!qi_origin_take(j, &o), "a wrong granularity");
+	qi_origin_clear(&o);
+	json_decref(j);
 }
 
 static void test_round_trip(void)
 {
 	char parent[] = "000001-x", id[] = "000002-y", name[] = "vm \"1\"\n",
 	     file[] = "vm.qcow2", hashes[] = "vm.hashes", bitmap[] = "daily",
-	     reason[] = "estimated: \xc3\xa4";
+	     reason[] = "estimated: \xc3\xa4", format[] = "qcow2",
+	     options[] = "cluster_size=65536,compat=1.1",
+	     name_of[] = "\xc3\xa4", bad[] = "\xff";
+	struct qi_origin_bitmap bitmaps[] = { { name_of, 4096, true },
+					      { bad, 65536, false } };
 	struct qi_point_drive d = {
 		.name = name,
 		.type = QI_BACKUP_RESYNC,
@@ -115,6 +155,7 @@ static void test_round_trip(void)
 		.to = qi_uuid_random(),
 		.root = qi_hash_of("abc", 3),
 		.reason = reason,
+		.origin = { format, options, bitmaps, 2 },
 	};
 	struct qi_point p = { .id = id,
 			      .parent = parent,
@@ -146,5 +187,6 @@ int main(void)
 	test_bad_times();
 	test_format();
 	test_round_trip();
+	test_origin();
 	return tap_done();
 }
