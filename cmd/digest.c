@@ -87,7 +87,8 @@ static int run(int argc, char **argv)
 {
 	QI_AUTO_GRAPH struct qi_graph *g = qi_new_graph();
 	size_t count = (size_t)argc;
-	struct qi_node **nodes = qi_xrealloc(NULL, count * sizeof(*nodes));
+	struct qi_node **nodes =
+		qi_xrealloc(NULL, count * sizeof(struct qi_node *));
 	struct qi_error e = { "" };
 	struct qi_json j;
 	int ret = open_all(g, argv, nodes, count, &e);

@@ -35,7 +35,7 @@ static int next(struct side *differs, struct side *dirty, uint64_t *pos,
 
 	if (!ret)
 		ret = advance(dirty, *pos, e);
-	if (ret)
+	if (ret < 0)
 		return ret;
 	*pos = qi_max(*pos, qi_min(differs->at.off, dirty->at.off));
 	if (*pos == UINT64_MAX)

@@ -225,13 +225,14 @@ static int no_point(const struct qi_backup_work *w,
 }
 
 /*
- * The point before p that has the drive and ends at a checkpoint. Those that do
- * not were taken without a bitmap, or of a layer, and have cleared nothing.
+ * The last point that has the drive and ends at a checkpoint. Those that do not
+ * were taken without a bitmap, or of a layer, and have cleared nothing.
  */
-static const struct qi_point *before(const struct qi_repo *r, const char *drive,
-				     const struct qi_point *p)
+static const struct qi_point *last_cleared(const struct qi_repo *r,
+					   const char *drive)
 {
-	while (p-- > r->points) {
+	for (size_t i = r->count; i-- > 0;) {
+		const struct qi_point *p = &r->points[i];
 		const struct qi_point_drive *d =
 			p->problem ? NULL : qi_point_find(p, drive);
 
@@ -250,8 +251,7 @@ static int find_parent(struct qi_backup_work *w, struct qi_backup_source *s,
 		       struct qi_error *e)
 {
 	const struct qi_point_drive *o = s->out, *l;
-	const struct qi_point *last =
-		before(w->r, o->name, w->r->points + w->r->count);
+	const struct qi_point *last = last_cleared(w->r, o->name);
 
 	if (!qi_repo_last(w->r, o->name))
 		return no_point(w, s, e);

@@ -80,7 +80,7 @@ installed() {
   grep -q '^ExecStart=/opt/qimg/bin/qimg backup ' \
     "$prefix/lib/systemd/system/qimg-backup@.service"
   grep -q '^PATH=/opt/qimg/bin:' "$prefix/share/doc/qimg/examples/qimg.cron"
-  ! grep -r /usr/local "$prefix/lib/systemd" "$prefix/share/doc"
+  run -1 grep -r /usr/local "$prefix/lib/systemd" "$prefix/share/doc"
 }
 
 @test "the header and the library are all that a program needs" {
