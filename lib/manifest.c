@@ -7,10 +7,12 @@
 #include "lib/hash.h"
 #include "lib/record.h"
 #include "lib/repo.h"
+#include "lib/sums.h"
 #include "lib/temp.h"
 
-#define MANIFEST_VERSION 2
+#define MANIFEST_VERSION 3
 #define MANIFEST_MAX (16u << 20)
+#define VERIFIED_MAX 65536u
 
 static void drive_clear(struct qi_point_drive *d)
 {
@@ -164,6 +166,7 @@ static bool take_drive(json_t *o, struct qi_point_drive *d)
 	       take_uint(o, "stored-bytes", &d->stored) &&
 	       take_uint(o, "zero-bytes", &d->zero) &&
 	       take_hash(o, "root-hash", &d->root) &&
+	       take_hash(o, "image-hash", &d->image) &&
 	       take_bool(o, "compressed", &d->compressed) &&
 	       take_uuid(o, "drive-id", &d->drive) &&
 	       take_uuid(o, "checkpoint-from", &d->from) &&
@@ -200,34 +203,54 @@ static bool take_point(json_t *root, struct qi_point *p)
 	return true;
 }
 
-int qi_manifest_read(const char *path, struct qi_point *out, struct qi_error *e)
+int qi_read_text(const char *path, uint64_t max, char **out, size_t *len,
+		 struct qi_error *e)
 {
 	QI_AUTOCLOSE struct qi_file *f = NULL;
-	QI_AUTOFREE char *text = NULL;
-	json_error_t why;
-	json_t *root;
-	bool good;
+	char *text;
 	int ret = qi_file_open(&f, path, false, e);
 
 	if (ret)
 		return ret;
-	if (f->size > MANIFEST_MAX)
-		return qi_fail(e, EUCLEAN, "'%s' is too large for a manifest",
+	if (f->size > max)
+		return qi_fail(e, EUCLEAN, "'%s' is too large for what it is",
 			       path);
 	text = malloc(f->size + 1);
 	if (!text)
 		return qi_no_memory(e);
 	ret = qi_file_read(f, 0, f->size, text, e);
+	if (ret) {
+		free(text);
+		return ret;
+	}
+	text[f->size] = '\0';
+	*out = text;
+	*len = f->size;
+	return 0;
+}
+
+int qi_manifest_read(const char *path, struct qi_point *out, struct qi_error *e)
+{
+	QI_AUTOFREE char *text = NULL;
+	json_error_t why;
+	json_t *root;
+	size_t len;
+	bool good;
+	int ret = qi_read_text(path, MANIFEST_MAX, &text, &len, e);
+
 	if (ret)
 		return ret;
-	root = json_loadb(text, f->size, JSON_REJECT_DUPLICATES, &why);
+	root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
 	good = json_is_object(root) && take_point(root, out);
 	json_decref(root);
-	return good ? 0 :
-		      qi_fail(e, EUCLEAN,
-			      "'%s' is not a manifest that "
-			      "this version knows",
-			      path);
+	if (!good)
+		return qi_fail(e, EUCLEAN,
+			       "'%s' is not a manifest that this version knows",
+			       path);
+	return qi_is_sealed(text, len) ?
+		       0 :
+		       qi_fail(e, EUCLEAN,
+			       "'%s' was changed: its checksum differs", path);
 }
 
 /* --------------------------------------------------------------- writing */
@@ -251,24 +274,25 @@ static json_t *drive_json(const struct qi_point_drive *d)
 {
 	/* A path in it can be any bytes. */
 	json_t *reason = json_string(d->reason);
-	char root[QI_HASH_TEXT];
+	char root[QI_HASH_TEXT], image[QI_HASH_TEXT];
 
 	qi_hash_format(&d->root, root);
+	qi_hash_format(&d->image, image);
 	if (!reason)
 		reason = json_string("not exact");
 	return json_pack(
-		"{s:s, s:s, s:o, s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:o, "
+		"{s:s, s:s, s:o, s:s, s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:o, "
 		"s:I, s:I, s:I, s:b, s:o}",
 		"name", d->name, "type", type_names[d->type], "parent",
 		text_json(d->parent), "file", d->file, "format", "qcow2",
-		"hash-file", d->hashes, "root-hash", root, "virtual-size",
-		(json_int_t)d->size, "drive-id", uuid_json(&d->drive), "bitmap",
-		text_json(d->bitmap), "checkpoint-from", uuid_json(&d->from),
-		"checkpoint-to", uuid_json(&d->to), "reason", reason,
-		"dirty-bytes", (json_int_t)d->dirty, "stored-bytes",
-		(json_int_t)d->stored, "zero-bytes", (json_int_t)d->zero,
-		"compressed", d->compressed, "origin",
-		qi_origin_json(&d->origin));
+		"hash-file", d->hashes, "root-hash", root, "image-hash", image,
+		"virtual-size", (json_int_t)d->size, "drive-id",
+		uuid_json(&d->drive), "bitmap", text_json(d->bitmap),
+		"checkpoint-from", uuid_json(&d->from), "checkpoint-to",
+		uuid_json(&d->to), "reason", reason, "dirty-bytes",
+		(json_int_t)d->dirty, "stored-bytes", (json_int_t)d->stored,
+		"zero-bytes", (json_int_t)d->zero, "compressed", d->compressed,
+		"origin", qi_origin_json(&d->origin));
 }
 
 static json_t *point_json(const struct qi_point *p)
@@ -317,25 +341,34 @@ int qi_manifest_write(const char *path, const struct qi_point *p,
 	json_t *root = point_json(p);
 	QI_AUTOFREE char *body = NULL;
 	QI_AUTOFREE char *text = NULL;
+	QI_AUTOFREE char *sealed = NULL;
 
 	if (root)
 		body = json_dumps(root,
 				  JSON_INDENT(2) | JSON_REAL_PRECISION(6));
 	json_decref(root);
 	text = body ? qi_format_text("%s\n", body) : NULL;
-	return text ? qi_write_text(path, text, e) : qi_no_memory(e);
+	sealed = text ? qi_seal(text) : NULL;
+	return sealed ? qi_write_text(path, sealed, e) : qi_no_memory(e);
 }
 
 /* --------------------------------------------------------------- verified */
 
 void qi_verified_read(const char *path, struct qi_point *p)
 {
-	json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
+	QI_AUTOFREE char *text = NULL;
 	QI_AUTOFREE char *when = NULL;
 	struct qi_point is = { .id = NULL };
 	uint64_t read, next;
+	json_t *root;
+	size_t len;
+	int ret = qi_read_text(path, VERIFIED_MAX, &text, &len, NULL);
 
-	if (take_text(root, "time", false, &when) &&
+	p->verified.is_damaged = ret && ret != -ENOENT;
+	if (ret)
+		return;
+	root = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
+	if (qi_is_sealed(text, len) && take_text(root, "time", false, &when) &&
 	    qi_time_parse(when, &is.verified.time) &&
 	    take_uint(root, "read", &read) && read <= QI_VERIFY_ALL &&
 	    take_uint(root, "next", &next) && next < QI_VERIFY_ALL &&
@@ -343,6 +376,8 @@ void qi_verified_read(const char *path, struct qi_point *p)
 		is.verified.read = (uint32_t)read;
 		is.verified.next = (uint32_t)next;
 		p->verified = is.verified;
+	} else {
+		p->verified.is_damaged = true;
 	}
 	json_decref(root);
 }
@@ -351,6 +386,7 @@ int qi_verified_write(const char *path, const struct qi_point *p,
 		      struct qi_error *e)
 {
 	QI_AUTOFREE char *text = NULL;
+	QI_AUTOFREE char *sealed = NULL;
 	char when[24];
 
 	qi_time_format(p->verified.time, when);
@@ -358,5 +394,6 @@ int qi_verified_write(const char *path, const struct qi_point *p,
 			      "  \"next\": %u,\n  \"problems\": %llu\n}\n",
 			      when, p->verified.read, p->verified.next,
 			      (unsigned long long)p->verified.problems);
-	return text ? qi_replace_text(path, text, e) : qi_no_memory(e);
+	sealed = text ? qi_seal(text) : NULL;
+	return sealed ? qi_replace_text(path, sealed, e) : qi_no_memory(e);
 }

@@ -8,6 +8,7 @@
 #include "lib/image.h"
 #include "lib/point.h"
 #include "lib/ranges.h"
+#include "lib/sums.h"
 
 static char *hidden(const struct qi_repo *r, const char *prefix, const char *id)
 {
@@ -90,6 +91,23 @@ static int copy_into(struct qi_point_maker *m, struct qi_point_drive *o,
 	return ret;
 }
 
+/* Of what has been written, read back. */
+static int hash_image(const char *path, struct qi_hash *out, struct qi_error *e)
+{
+	const struct qi_open how = { .format = "qcow2", .no_backing = true };
+	struct qi_graph *g;
+	struct qi_node *n;
+	int ret;
+
+	if (qi_graph_new(&g))
+		return qi_no_memory(e);
+	ret = qi_graph_add(g, path, &how, &n, e);
+	if (!ret)
+		ret = qi_hash_image(n, out, e);
+	qi_graph_free(g);
+	return ret;
+}
+
 int qi_point_store(struct qi_point_maker *m, struct qi_point_drive *o,
 		   struct qi_point_source *s, struct qi_error *e)
 {
@@ -111,6 +129,8 @@ int qi_point_store(struct qi_point_maker *m, struct qi_point_drive *o,
 	qi_hash_tree_writer_free(h.writer);
 	if (!ret)
 		ret = qi_image_publish(&img, e);
+	if (!ret)
+		ret = hash_image(image, &o->image, e);
 	if (!ret && !stat(image, &st))
 		m->point->file_size += (uint64_t)st.st_size;
 	return ret;
@@ -125,20 +145,10 @@ static int add_checksum(struct qi_point_maker *m, const char *file, char **text,
 	QI_AUTOFREE char *path = qi_path_join(m->folder, file);
 	QI_AUTOFREE char *old = qi_repo_file(m->r, m->point->id, file);
 	struct stat st;
-	struct qi_hash h;
-	char hex[33];
-	char *longer;
-	int ret = path && old ? 0 : qi_no_memory(e);
 
-	if (!ret)
-		ret = qi_hash_file(stat(path, &st) ? old : path, &h, e);
-	if (ret)
-		return ret;
-	qi_hash_format(&h, hex);
-	longer = qi_format_text("%s%s  %s\n", *text ? *text : "", hex, file);
-	free(*text);
-	*text = longer;
-	return longer ? 0 : qi_no_memory(e);
+	if (!path || !old)
+		return qi_no_memory(e);
+	return qi_sums_add(text, stat(path, &st) ? old : path, file, e);
 }
 
 static int write_checksums(struct qi_point_maker *m, struct qi_error *e)

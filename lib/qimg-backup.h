@@ -79,7 +79,8 @@ struct qi_point_drive {
 	bool compressed;
 	char *bitmap; /* or NULL */
 	struct qi_uuid drive, from, to;
-	struct qi_hash root; /* of all of its content; see hashtree.h */
+	struct qi_hash root;  /* of all of its content; see hashtree.h */
+	struct qi_hash image; /* see qi_hash_image() */
 	/* "", or why the dirty set was not exact, or was not used */
 	char *reason;
 	struct qi_origin origin;
@@ -98,6 +99,7 @@ struct qi_point {
 		uint32_t read; /* of its data; as in struct qi_verify */
 		uint32_t next; /* where the next part begins */
 		uint64_t problems;
+		bool is_damaged; /* there is a note that cannot be used */
 	} verified;
 	int64_t time;	    /* seconds since the epoch, UTC */
 	uint64_t file_size; /* bytes of its image files */

@@ -10,6 +10,7 @@
 #include "lib/graph.h"
 #include "lib/lock.h"
 #include "lib/repo.h"
+#include "lib/sums.h"
 
 #define MARK "qimg-repository.json"
 #define MARK_TEXT "{\n  \"qimg-repository\": 1\n}\n"
@@ -65,14 +66,16 @@ static bool folder_is_empty(const char *path)
 static void unmake(const struct qi_repo *r)
 {
 	QI_AUTOFREE char *mark = qi_path_join(r->path, MARK);
+	QI_AUTOFREE char *sums = qi_path_join(r->path, "CHECKSUMS");
 	QI_AUTOFREE char *text = qi_path_join(r->path, "README");
 
-	if (!mark || !text || !folder_is_empty(r->points_path))
+	if (!mark || !sums || !text || !folder_is_empty(r->points_path))
 		return;
 	if (r->made_mark)
 		qi_unlink(mark, NULL);
-	qi_rmdir(r->points_path, NULL);
+	qi_unlink(sums, NULL);
 	qi_unlink(text, NULL);
+	qi_rmdir(r->points_path, NULL);
 	if (r->made_folder)
 		qi_rmdir(r->path, NULL);
 }
@@ -202,6 +205,29 @@ static int not_ours(const struct qi_repo *r, struct qi_error *e)
 		       r->path);
 }
 
+/* Of the other two files, before the mark is there: it is always the same. */
+static int write_sums(const struct qi_repo *r, const char *text,
+		      struct qi_error *e)
+{
+	QI_AUTOFREE char *path = qi_path_join(r->path, "CHECKSUMS");
+	QI_AUTOFREE char *sums = NULL;
+	struct qi_hash h = qi_hash_of(MARK_TEXT, strlen(MARK_TEXT));
+	char mark[QI_HASH_TEXT], of_text[QI_HASH_TEXT];
+	struct stat st;
+	int ret = path ? 0 : qi_no_memory(e);
+
+	if (ret || !stat(path, &st))
+		return ret;
+	qi_hash_format(&h, mark);
+	ret = qi_hash_file(text, &h, e);
+	if (ret)
+		return ret;
+	qi_hash_format(&h, of_text);
+	sums = qi_format_text("%s  %s\n%s  " MARK "\n", of_text, "README",
+			      mark);
+	return sums ? qi_write_text(path, sums, e) : qi_no_memory(e);
+}
+
 /* The mark comes last: without it the folder is no repository yet. */
 static int make(struct qi_repo *r, const char *mark, struct qi_error *e)
 {
@@ -222,6 +248,8 @@ static int make(struct qi_repo *r, const char *mark, struct qi_error *e)
 		ret = qi_mkdir(r->points_path, e);
 	if (!ret && stat(text, &st))
 		ret = qi_write_text(text, readme, e);
+	if (!ret)
+		ret = write_sums(r, text, e);
 	if (!ret) {
 		ret = qi_write_text(mark, MARK_TEXT, e);
 		/* Another process may have made it at the same time. */

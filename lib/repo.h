@@ -17,7 +17,8 @@ struct qi_repo {
 	char *path;
 	char *points_path;
 	struct qi_point *points;
-	bool *verified; /* by this handle; as long as points */
+	bool *verified;	   /* by this handle; as long as points */
+	bool verified_top; /* and what is beside them */
 	size_t count;
 	struct qi_file *lock;
 	/* Made by this handle: it goes again if it gets no point. */
@@ -70,6 +71,9 @@ int qi_verified_write(const char *path, const struct qi_point *p,
 bool qi_time_parse(const char *text, int64_t *out);
 void qi_time_format(int64_t t, char text[24]);
 
+/* All of a small file, at most max bytes; a null byte is put behind it. */
+int qi_read_text(const char *path, uint64_t max, char **out, size_t *len,
+		 struct qi_error *e);
 /* As qi_replace_text(), but the file must not exist. */
 int qi_write_text(const char *path, const char *text, struct qi_error *e);
 

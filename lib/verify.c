@@ -9,10 +9,11 @@
 #include "lib/point.h"
 #include "lib/ranges.h"
 #include "lib/repo.h"
+#include "lib/sums.h"
 
 struct work {
 	struct qi_repo *r;
-	const struct qi_point *p;
+	const struct qi_point *p; /* NULL: what is beside the points */
 	struct qi_verify *v;
 	uint32_t start; /* of the part that is read */
 	uint64_t total; /* bytes, for progress */
@@ -29,7 +30,10 @@ static void finding(struct work *w, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(what, sizeof(what), fmt, ap);
 	va_end(ap);
-	snprintf(text, sizeof(text), "point %s: %s", w->p->id, what);
+	if (w->p)
+		snprintf(text, sizeof(text), "point %s: %s", w->p->id, what);
+	else
+		snprintf(text, sizeof(text), "%s", what);
 	w->v->problems++;
 	if (w->v->finding)
 		w->v->finding(w->v->arg, text);
@@ -37,70 +41,43 @@ static void finding(struct work *w, const char *fmt, ...)
 
 /* ------------------------------------------------------------- CHECKSUMS */
 
-static void check_line(struct work *w, const char *hex, const char *file)
-{
-	QI_AUTOFREE char *path = qi_repo_file(w->r, w->p->id, file);
-	struct qi_error e;
-	struct qi_hash h;
-	char now[33];
-
-	w->v->files++;
-	if (!path || qi_hash_file(path, &h, &e)) {
-		finding(w, "%s", path ? e.text : "out of memory");
-		return;
-	}
-	qi_hash_format(&h, now);
-	if (strcmp(hex, now))
-		finding(w, "'%s' was changed: its checksum differs", file);
-}
-
-/* "DIGITS  NAME", and of which file it has to be. */
-static bool check_sum(struct work *w, char *line, const char *file)
-{
-	size_t len = strcspn(line, "\n");
-
-	if (len < 34 || memcmp(line + 32, "  ", 2))
-		return false;
-	line[len] = line[32] = '\0';
-	if (strcmp(line + 34, file))
-		return false;
-	check_line(w, line, file);
-	return true;
-}
-
-static void check_sums(struct work *w)
-{
-	QI_AUTOFREE char *path = qi_repo_file(w->r, w->p->id, "CHECKSUMS");
-	FILE *in = path ? fopen(path, "re") : NULL;
-	char *line = NULL;
-	size_t room = 0, lines = 0;
-	bool good = true;
-
-	if (!in) {
-		finding(w, "CHECKSUMS is missing");
-		return;
-	}
-	while (good && getline(&line, &room, in) > 0) {
-		const char *file = !lines ? "manifest.json" :
-				   lines <= w->p->drive_count ?
-					    w->p->drives[lines - 1].hashes :
-					    NULL;
-
-		good = file && check_sum(w, line, file);
-		lines++;
-	}
-	if (!good || lines != w->p->drive_count + 1)
-		finding(w, "CHECKSUMS is damaged");
-	free(line);
-	fclose(in);
-}
-
-/* ---------------------------------------------------------------- images */
-
 static void check_finding(void *arg, const char *text)
 {
 	finding(arg, "%s", text);
 }
+
+static int check_sums(struct work *w, struct qi_error *e)
+{
+	const struct qi_point *p = w->p;
+	QI_AUTOFREE char *folder = qi_path_join(w->r->points_path, p->id);
+	QI_AUTOFREE const char **names =
+		calloc(p->drive_count + 1, sizeof(*names));
+
+	if (!folder || !names)
+		return qi_no_memory(e);
+	names[0] = "manifest.json";
+	for (size_t i = 0; i < p->drive_count; i++)
+		names[i + 1] = p->drives[i].hashes;
+	w->v->files += p->drive_count + 1;
+	return qi_sums_check(folder, names, p->drive_count + 1, check_finding,
+			     w, e);
+}
+
+/* What is beside the points. */
+static int check_top(struct qi_repo *r, struct qi_verify *v, struct qi_error *e)
+{
+	static const char *const names[] = { "README", "qimg-repository.json" };
+	struct work w = { .r = r, .v = v };
+
+	if (r->verified_top)
+		return 0;
+	r->verified_top = true;
+	v->files += QI_ARRAY_SIZE(names);
+	return qi_sums_check(r->path, names, QI_ARRAY_SIZE(names),
+			     check_finding, &w, e);
+}
+
+/* ---------------------------------------------------------------- images */
 
 /* Is the backing file the image of the parent, and not another file? */
 static void check_parent(struct work *w, const struct qi_point_drive *d,
@@ -248,6 +225,28 @@ static int check_hashes(struct work *w, const struct qi_point_drive *d,
 	return ret;
 }
 
+/*
+ * What hashes of content do not cover. Who reads a part of the data does not
+ * want all that is packed.
+ */
+static int check_image_hash(struct work *w, const struct qi_point_drive *d,
+			    struct qi_node *n, struct qi_error *e)
+{
+	struct qi_hash h;
+	int ret;
+
+	if (!w->v->read || (d->compressed && w->v->read < QI_VERIFY_ALL))
+		return 0;
+	ret = qi_hash_image(n, &h, e);
+	if (ret == -EUCLEAN) {
+		finding(w, "%s", e->text);
+		return 0;
+	}
+	if (!ret && !qi_hash_equal(&h, &d->image))
+		finding(w, "'%s' was changed: its hash differs", d->file);
+	return ret;
+}
+
 static int check_image(struct work *w, const struct qi_point_drive *d,
 		       struct qi_node *n, struct qi_error *e)
 {
@@ -261,7 +260,8 @@ static int check_image(struct work *w, const struct qi_point_drive *d,
 			(unsigned long long)n->facts.size,
 			(unsigned long long)d->size);
 	check_parent(w, d, n);
-	return check_hashes(w, d, n, e);
+	ret = check_image_hash(w, d, n, e);
+	return ret ? ret : check_hashes(w, d, n, e);
 }
 
 static int check_drive(struct work *w, const struct qi_point_drive *d,
@@ -288,8 +288,10 @@ static int check_drive(struct work *w, const struct qi_point_drive *d,
 static int verify_one(struct work *w, struct qi_error *e)
 {
 	const struct qi_point *p = w->p;
-	int ret = 0;
+	int ret;
 
+	if (p->verified.is_damaged)
+		finding(w, "'verified.json' was changed");
 	if (p->problem) {
 		finding(w, "%s", p->problem);
 		return 0;
@@ -298,7 +300,7 @@ static int verify_one(struct work *w, struct qi_error *e)
 		w->total += (p->drives[i].stored + p->drives[i].zero) /
 			    QI_VERIFY_ALL * w->v->read;
 	w->total += w->v->bytes;
-	check_sums(w);
+	ret = check_sums(w, e);
 	for (size_t i = 0; i < p->drive_count && !ret; i++)
 		ret = check_drive(w, &p->drives[i], e);
 	return ret;
@@ -330,6 +332,7 @@ static void record(struct work *w, struct qi_point *p, uint64_t problems)
 	p->verified.next = problems ? w->start :
 				      (w->start + read) % QI_VERIFY_ALL;
 	p->verified.problems = problems;
+	p->verified.is_damaged = false;
 	if (w->v->record && path)
 		qi_verified_write(path, p, NULL);
 }
@@ -379,11 +382,12 @@ int qi_repo_verify(struct qi_repo *r, const struct qi_point *p,
 {
 	bool *wanted = calloc(r->count + 1, sizeof(*wanted));
 	size_t i = qi_repo_index(r, p->id);
-	int ret = 0;
+	int ret;
 
 	if (!wanted)
 		return qi_no_memory(e);
 	wanted[i] = true;
+	ret = check_top(r, v, e);
 	/* Parents are older, so one pass downwards finds all of them. */
 	for (i++; i-- > 0 && !ret;)
 		if (wanted[i])

@@ -127,6 +127,7 @@ has() {
     (
       cd repo/points/00000"${n%%:*}"-*
       sed -i "s/\"time\": \".*\"/\"time\": \"$time\"/" manifest.json
+      reseal manifest.json
       xxh128sum manifest.json vm.hashes >CHECKSUMS
     )
   done

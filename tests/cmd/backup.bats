@@ -186,9 +186,9 @@ last_is() {
   full
   increment
   expect_code 0 qimg backup verify repo
-  [ "$output" = "verified 2 points: 6 files, no problems" ]
+  [ "$output" = "verified 2 points: 8 files, no problems" ]
   expect_code 0 qimg backup verify --read-data repo 000001
-  [[ $output =~ ^"verified 1 point: 3 files, "[0-9.]+" MiB read, no problems"$ ]]
+  [[ $output =~ ^"verified 1 point: 5 files, "[0-9.]+" MiB read, no problems"$ ]]
   expect_code 0 qimg backup verify -q repo last
   [ -z "$output$stderr" ]
   expect_code 0 qimg backup verify --read-data --progress=json -q repo
@@ -197,7 +197,7 @@ last_is() {
   [[ $stderr == *"verify: 100.0%"* ]]
   expect_code 0 qimg backup verify --output json --read-data repo
   json '.qimg and .["read-data"] and .findings == [] and .problems == 0 and
-    .files == 6 and .bytes > 0'
+    .files == 8 and .bytes > 0'
   rm repo/points/000001*/vm.hashes
   expect_code 4 qimg backup verify --output json repo
   json '.problems == (.findings | length) and .problems > 0 and

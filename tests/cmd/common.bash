@@ -51,6 +51,15 @@ state() {
     -type f -exec sha256sum {} + | sort
 }
 
+# reseal MANIFEST: it was changed, and is to be taken for what was written.
+reseal() {
+  local body end=$',\n  "checksum": "'
+  slurp body "$1"
+  body=${body%"$end"*}
+  printf '%s%s%s"\n}\n' "$body" "$end" \
+    "$(printf %s "$body" | xxh128sum | cut -c1-32)" >"$1"
+}
+
 # refuses CODE ARG... [: TEXT...]: qimg fails with CODE and a message that
 # has the texts, and no file has changed, come or gone.
 refuses() {

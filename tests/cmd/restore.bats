@@ -182,11 +182,13 @@ made_like() {
   local m
   m=$(echo repo/points/000001-*/manifest.json)
   sed -i 's/"compat": "1.1"/&, "data_file": "victim", "backing_file": "v"/' "$m"
+  reseal "$m"
   qimg restore -q --from repo --at 000001 a.qcow2
   oracle_equal a.qcow2 one.raw
   [ "$(made_like a.qcow2 | jq '.[3]["data-file"]')" = null ]
   [ ! -e victim ]
   sed -i 's|"name": "vm"|"name": "../vm"|' "$m"
+  reseal "$m"
   mkdir out
   refuses 4 restore --from repo --at 000001 out : "is not a manifest"
 }
