@@ -455,6 +455,14 @@ const struct qi_point *qi_repo_find(const struct qi_repo *r, const char *which,
 	return found;
 }
 
+/* What a file that a backup has written cannot be, unless it was damaged. */
+static bool is_damage(int ret)
+{
+	return ret == -EINVAL || ret == -ENOTSUP || ret == -ENOENT ||
+	       ret == -ENOTDIR || ret == -EISDIR || ret == -ELOOP ||
+	       ret == -ENAMETOOLONG;
+}
+
 int qi_repo_open_image(struct qi_repo *r, const struct qi_point *p,
 		       const char *drive, struct qi_graph *g,
 		       struct qi_node **out, struct qi_error *e)
@@ -470,7 +478,7 @@ int qi_repo_open_image(struct qi_repo *r, const struct qi_point *p,
 	path = qi_repo_file(r, p->id, d->file);
 	ret = path ? qi_graph_add(g, path, &how, out, e) : qi_no_memory(e);
 	if (ret || (*out)->facts.size == d->size)
-		return ret;
+		return is_damage(ret) ? -EUCLEAN : ret;
 	return qi_fail(e, EUCLEAN,
 		       "'%s' has a disk of %llu bytes, not the %llu that were "
 		       "backed up",

@@ -173,6 +173,7 @@ has() {
       oracle_equal "$f" ../"$n.raw"
     done
     [[ $(ids) == *"3 4" ]]
+    qimg backup verify -q --read-data repo
     qimg restore -q --from repo -O raw ../out.raw --force
     cmp ../out.raw ../4.raw
     qimg backup prune -q --keep-last 2 repo
