@@ -138,7 +138,7 @@ try_flips() {
   done
   [ "$size" -gt 100 ]
   # It is a new one now, that tells of damage; the next run finds none.
-  ! cmp -s note "$note"
+  run ! cmp -s note "$note"
   qimg backup verify -q repo
 }
 
@@ -147,10 +147,10 @@ try_flips() {
   mkpattern vm.raw 8M "$seed"
   qimg backup -q --full --drive vm.raw --to repo
   image=$(echo repo/points/*/vm.qcow2)
-  qemu-img map --output=json "$image" >map
+  qemu-img map --output=json repo/points/*/vm.qcow2 >extents
   echo "seed $seed"
   # Five bytes of the data; prints where the disk has them.
-  jq -r '.[] | select(.data) | "\(.start) \(.length) \(.offset)"' map |
+  jq -r '.[] | select(.data) | "\(.start) \(.length) \(.offset)"' extents |
     perl -e '
       use strict;
       my ($image, $seed) = @ARGV;
