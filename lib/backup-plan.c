@@ -40,28 +40,34 @@ static char *drive_name(const struct qi_backup_work *w,
 				    strdup(name);
 }
 
-static bool is_utf8(const char *text)
+static int need_utf8(const char *text, const char *what, const char *name,
+		     struct qi_error *e)
 {
 	json_t *s = json_string(text);
 
 	json_decref(s);
-	return s != NULL;
+	return s ? 0 :
+		   qi_fail(e, EINVAL,
+			   "the name of %s '%s' is not valid UTF-8, and cannot "
+			   "stand in a manifest",
+			   what, name);
 }
 
 static int name_drive(struct qi_backup_work *w, struct qi_backup_source *s,
 		      struct qi_error *e)
 {
 	struct qi_point_drive *o = s->out;
+	int ret;
 
 	o->drive = qi_drive_uuid(s->drive);
 	o->name = drive_name(w, s);
 	if (!o->name)
 		return qi_no_memory(e);
-	if (!is_utf8(o->name))
-		return qi_fail(e, EINVAL,
-			       "the name of drive '%s' is not valid UTF-8, and "
-			       "cannot stand in a manifest",
-			       s->drive->path);
+	ret = need_utf8(o->name, "drive", s->drive->path, e);
+	if (!ret && w->b->bitmap)
+		ret = need_utf8(w->b->bitmap, "bitmap", w->b->bitmap, e);
+	if (ret)
+		return ret;
 	for (const char *c = o->name; *c; c++)
 		if ((unsigned char)*c < ' ')
 			return qi_fail(e, EINVAL,

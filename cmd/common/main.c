@@ -93,6 +93,8 @@ static int unknown(const struct qi_command *const *list, const char *what,
 
 	if (!guess)
 		return qi_usage("unknown %s '%s'", what, name);
+	if (!strcmp(guess, name))
+		return qi_usage("%s '%s' comes before the options", what, name);
 	qi_say_error("unknown %s '%s'; did you mean '%s'?", what, name, guess);
 	return QI_EXIT_USAGE;
 }

@@ -240,4 +240,14 @@ is_right() {
   (cd repo/points/0* && xxh128sum --quiet -c CHECKSUMS)
   cp vm.qcow2 $'a\nb.qcow2'
   refuses 1 backup --full --drive $'a\nb.qcow2' --to repo : 'control character'
+  cp vm.qcow2 $'a\xff.qcow2'
+  refuses 1 backup --full --drive $'a\xff.qcow2' --to repo \
+    : "drive 'a\xff.qcow2' is not valid UTF-8"
+  qimg bitmap add -q --drive vm.qcow2 $'d\xff'
+  refuses 1 backup --full --drive vm.qcow2 --bitmap $'d\xff' --to repo \
+    : "bitmap 'd\xff' is not valid UTF-8"
+  # In the way of nothing else; it is no part of what a restore makes.
+  qimg backup -q --full --drive vm.qcow2 --to repo
+  qimg restore -q --from repo --at 000002 back.qcow2
+  qimg backup verify -q --read-data repo
 }

@@ -74,6 +74,7 @@ pairs() {
   [[ $stderr != *"did you mean"* ]]
   refuses 2 bitmap ad : "did you mean 'add'?"
   refuses 2 backup lst : "did you mean 'list'?"
+  refuses 2 backup -q list : "subcommand 'list' comes before the options"
   refuses 2 bitmap frobnicate : "try 'qimg bitmap --help'"
   refuses 2 bitmap : "needs a subcommand"
   refuses 2 --frobnicate : "unknown option --frobnicate"
