@@ -190,6 +190,30 @@ static bool ends_at_start(const struct qi_point_drive *d,
 	       qi_uuid_equal(&d->to, &o->from);
 }
 
+/* A chain in which damage was found restores to nothing. */
+static int check_verified(const struct qi_repo *r, size_t i, const char *drive,
+			  struct qi_error *e)
+{
+	size_t below;
+
+	for (; i != SIZE_MAX; i = below) {
+		const struct qi_point *p = &r->points[i];
+		const struct qi_point_drive *d =
+			p->problem ? NULL : qi_point_find(p, drive);
+
+		if (p->verified.problems)
+			return qi_fail(e, ESTALE,
+				       "point %s, which it would rest on, was "
+				       "found to be damaged by 'qimg backup "
+				       "verify'",
+				       p->id);
+		below = d && d->parent ? qi_repo_index(r, d->parent) : SIZE_MAX;
+		if (below >= i)
+			return 0;
+	}
+	return 0;
+}
+
 /* What a point rests on has to be there, with its image and hashes. */
 static int set_parent(struct qi_backup_work *w, struct qi_backup_source *s,
 		      const char *id, struct qi_error *e)
@@ -208,6 +232,9 @@ static int set_parent(struct qi_backup_work *w, struct qi_backup_source *s,
 		return qi_fail(e, ESTALE,
 			       "point %s, which it would rest on, is missing",
 			       id);
+	ret = w->only_reads ? 0 : check_verified(w->r, i, o->name, e);
+	if (ret)
+		return ret;
 	if (qi_graph_new(&g))
 		return qi_no_memory(e);
 	ret = qi_repo_open_image(w->r, &w->r->points[i], o->name, g, &n, e);

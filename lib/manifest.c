@@ -243,6 +243,7 @@ int qi_manifest_read(const char *path, struct qi_point *out, struct qi_error *e)
 	root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
 	good = json_is_object(root) && take_point(root, out);
 	json_decref(root);
+	out->manifest = qi_hash_of(text, len);
 	if (!good)
 		return qi_fail(e, EUCLEAN,
 			       "'%s' is not a manifest that this version knows",

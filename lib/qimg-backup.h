@@ -104,6 +104,7 @@ struct qi_point {
 	int64_t time;	    /* seconds since the epoch, UTC */
 	uint64_t file_size; /* bytes of its image files */
 	double seconds;	    /* it took */
+	struct qi_hash manifest; /* of the file it was read from */
 	struct qi_point_drive *drives;
 	size_t drive_count;
 };

@@ -111,19 +111,17 @@ static bool is_point_id(const char *name)
 	return digits >= 6 && name[digits] == '-';
 }
 
-static int load_point(struct qi_repo *r, const char *id, struct qi_error *e)
+static int read_point(const struct qi_repo *r, const char *id,
+		      struct qi_point *p, struct qi_error *e)
 {
-	struct qi_point *p = realloc(r->points, (r->count + 1) * sizeof(*p));
 	QI_AUTOFREE char *path = qi_repo_file(r, id, "manifest.json");
 	QI_AUTOFREE char *pin = qi_repo_file(r, id, "pinned");
 	QI_AUTOFREE char *verified = qi_repo_file(r, id, "verified.json");
 	struct qi_error why;
 	struct stat st;
 
-	if (!p || !path || !pin || !verified)
+	if (!path || !pin || !verified)
 		return qi_no_memory(e);
-	r->points = p;
-	p += r->count++;
 	*p = (struct qi_point){ .id = strdup(id), .pinned = !stat(pin, &st) };
 	if (!p->id)
 		return qi_no_memory(e);
@@ -138,6 +136,38 @@ static int load_point(struct qi_repo *r, const char *id, struct qi_error *e)
 	}
 	qi_verified_read(verified, p);
 	return 0;
+}
+
+static int load_point(struct qi_repo *r, const char *id, struct qi_error *e)
+{
+	struct qi_point *p = realloc(r->points, (r->count + 1) * sizeof(*p));
+
+	if (!p)
+		return qi_no_memory(e);
+	r->points = p;
+	p[r->count] = (struct qi_point){ .id = NULL };
+	return read_point(r, id, &p[r->count++], e);
+}
+
+int qi_repo_reload(struct qi_repo *r, size_t i, struct qi_error *e)
+{
+	struct qi_point *p = &r->points[i], now = { .id = NULL };
+	QI_AUTOFREE char *folder = qi_path_join(r->points_path, p->id);
+	struct stat st;
+	int ret = folder ? 0 : qi_no_memory(e);
+
+	if (!ret && stat(folder, &st) && errno == ENOENT)
+		return -ENOENT;
+	if (!ret)
+		ret = read_point(r, p->id, &now, e);
+	now.chain = p->chain;
+	if (!ret && !qi_hash_equal(&p->manifest, &now.manifest)) {
+		qi_point_clear(p);
+		*p = now;
+		return 1;
+	}
+	qi_point_clear(&now);
+	return ret;
 }
 
 /* Of its longest drive: they are sorted, so parents are known. */
@@ -358,6 +388,15 @@ int qi_repo_lock(struct qi_repo *r, int wait, struct qi_error *e)
 		qi_repo_unlock(r);
 	/* Another backup may have ended between opening and locking. */
 	return ret ? ret : qi_repo_load(r, e);
+}
+
+bool qi_repo_is_busy(const struct qi_repo *r)
+{
+	QI_AUTOFREE char *mark = qi_path_join(r->path, MARK);
+	QI_AUTOCLOSE struct qi_file *f = NULL;
+
+	return mark && !qi_file_open(&f, mark, true, NULL) &&
+	       qi_lock(f, QI_ACCESS_WRITE, false, NULL) == -EBUSY;
 }
 
 int qi_repo_need_lock(struct qi_repo *r, struct qi_error *e)

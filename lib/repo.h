@@ -58,6 +58,14 @@ bool qi_origin_take(json_t *origin, struct qi_origin *o);
 
 /* ---- manifest.c */
 
+/*
+ * Has point i been changed by a prune or merge since it was read? 1, and it is
+ * read anew: yes. -ENOENT: it has gone, *e is not set.
+ */
+int qi_repo_reload(struct qi_repo *r, size_t i, struct qi_error *e);
+/* Does somebody write to it now? */
+bool qi_repo_is_busy(const struct qi_repo *r);
+
 int qi_manifest_read(const char *path, struct qi_point *out,
 		     struct qi_error *e);
 int qi_manifest_write(const char *path, const struct qi_point *p,

@@ -5,11 +5,15 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "lib/clock.h"
 #include "lib/graph.h"
 #include "lib/point.h"
 #include "lib/ranges.h"
 #include "lib/repo.h"
 #include "lib/sums.h"
+
+/* Seconds. */
+#define PAUSE 0.1
 
 struct work {
 	struct qi_repo *r;
@@ -17,26 +21,52 @@ struct work {
 	struct qi_verify *v;
 	uint32_t start; /* of the part that is read */
 	uint64_t total; /* bytes, for progress */
+	char **findings;
+	size_t count;
+	bool no_memory; /* for one of them */
 };
 
 static void finding(struct work *w, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
+/* Kept, as a prune or merge may be the reason. */
 static void finding(struct work *w, const char *fmt, ...)
 {
-	char text[1200], what[1000];
+	char **longer = realloc(w->findings, (w->count + 1) * sizeof(*longer));
+	char what[1000];
 	va_list ap;
 
+	if (longer)
+		w->findings = longer;
 	va_start(ap, fmt);
 	vsnprintf(what, sizeof(what), fmt, ap);
 	va_end(ap);
-	if (w->p)
-		snprintf(text, sizeof(text), "point %s: %s", w->p->id, what);
+	if (longer)
+		longer[w->count] = w->p ? qi_format_text("point %s: %s",
+							 w->p->id, what) :
+					  strdup(what);
+	if (longer && longer[w->count])
+		w->count++;
 	else
-		snprintf(text, sizeof(text), "%s", what);
-	w->v->problems++;
-	if (w->v->finding)
-		w->v->finding(w->v->arg, text);
+		w->no_memory = true;
+}
+
+static void drop_findings(struct work *w)
+{
+	for (size_t i = 0; i < w->count; i++)
+		free(w->findings[i]);
+	free(w->findings);
+	w->findings = NULL;
+	w->count = 0;
+}
+
+static int tell_findings(struct work *w, struct qi_error *e)
+{
+	w->v->problems += w->count;
+	for (size_t i = 0; i < w->count && w->v->finding; i++)
+		w->v->finding(w->v->arg, w->findings[i]);
+	drop_findings(w);
+	return w->no_memory ? qi_no_memory(e) : 0;
 }
 
 /* ------------------------------------------------------------- CHECKSUMS */
@@ -68,13 +98,18 @@ static int check_top(struct qi_repo *r, struct qi_verify *v, struct qi_error *e)
 {
 	static const char *const names[] = { "README", "qimg-repository.json" };
 	struct work w = { .r = r, .v = v };
+	int ret;
 
 	if (r->verified_top)
 		return 0;
 	r->verified_top = true;
 	v->files += QI_ARRAY_SIZE(names);
-	return qi_sums_check(r->path, names, QI_ARRAY_SIZE(names),
-			     check_finding, &w, e);
+	ret = qi_sums_check(r->path, names, QI_ARRAY_SIZE(names), check_finding,
+			    &w, e);
+	if (!ret)
+		ret = tell_findings(&w, e);
+	drop_findings(&w);
+	return ret;
 }
 
 /* ---------------------------------------------------------------- images */
@@ -317,21 +352,27 @@ static uint32_t start_of(const struct qi_point *p, const struct qi_verify *v)
 	return (uint32_t)(any % QI_VERIFY_ALL);
 }
 
+/* Known from a run that has read more than this one. */
+static bool is_known_damage(const struct work *w)
+{
+	return w->p->verified.problems && w->v->read < w->p->verified.read;
+}
+
 /* A repository may be there to be read alone. */
-static void record(struct work *w, struct qi_point *p, uint64_t problems)
+static void record(struct work *w, struct qi_point *p)
 {
 	QI_AUTOFREE char *path = qi_repo_file(w->r, p->id, "verified.json");
 	uint32_t read = w->v->read;
 
-	/* What was found stays until it is looked at as closely again. */
-	if (!problems && p->verified.problems && read < p->verified.read)
-		return;
-	p->verified.time = time(NULL);
-	p->verified.read = read;
-	/* So do parts go on in the same place. */
-	p->verified.next = problems ? w->start :
+	/* Parts go on in the same place when something was found. */
+	p->verified.next = w->count ? w->start :
 				      (w->start + read) % QI_VERIFY_ALL;
-	p->verified.problems = problems;
+	/* What was found stays until it is looked at as closely again. */
+	if (!is_known_damage(w)) {
+		p->verified.time = time(NULL);
+		p->verified.read = read;
+		p->verified.problems = w->count;
+	}
 	p->verified.is_damaged = false;
 	if (w->v->record && path)
 		qi_verified_write(path, p, NULL);
@@ -352,29 +393,68 @@ static void want_parents(struct work *w, size_t i, bool *wanted)
 	}
 }
 
-/* A point that was verified by this handle is not looked at again. */
+/* Somebody who changes the files of a point comes to an end. */
+static int wait_for_others(struct work *w, struct qi_error *e)
+{
+	int ret = 0;
+
+	while (!ret && qi_repo_is_changing(w->r, w->p->id) &&
+	       qi_repo_is_busy(w->r))
+		ret = qi_sleep(PAUSE, e);
+	return ret;
+}
+
+/* What is found is kept. 1: it is not what it was when that began. */
+static int verify_now(struct work *w, bool *wanted, struct qi_error *e)
+{
+	size_t i = (size_t)(w->p - w->r->points);
+	int ret = wait_for_others(w, e);
+
+	drop_findings(w);
+	if (!ret && qi_repo_is_changing(w->r, w->p->id)) {
+		finding(w, "its files are changed by a prune or merge that was "
+			   "interrupted, which the next backup goes on with");
+		return 0;
+	}
+	if (!ret)
+		ret = qi_repo_reload(w->r, i, e);
+	if (ret)
+		return ret;
+	want_parents(w, i, wanted);
+	ret = verify_one(w, e);
+	if (!ret && qi_repo_is_changing(w->r, w->p->id))
+		return 1;
+	return ret ? ret : qi_repo_reload(w->r, i, e);
+}
+
+/*
+ * A point that was verified by this handle is not looked at again. One that is
+ * changed meanwhile is, and one that is removed has no problem.
+ */
 static int verify_index(struct qi_repo *r, size_t i, struct qi_verify *v,
 			bool *wanted, struct qi_error *e)
 {
 	struct qi_point *p = &r->points[i];
 	struct work w = { .r = r, .p = p, .v = v, .start = start_of(p, v) };
-	uint64_t before = v->problems;
+	const uint64_t files = v->files;
 	int ret;
 
 	if (r->verified[i])
 		return 0;
 	r->verified[i] = true;
-	want_parents(&w, i, wanted);
-	if (qi_repo_is_changing(r, p->id)) {
-		finding(&w, "its files are changed by a prune or merge, which "
-			    "the next backup goes on with if it was "
-			    "interrupted");
-		return 0;
-	}
-	ret = verify_one(&w, e);
+	while ((ret = verify_now(&w, wanted, e)) == 1)
+		v->files = files;
+	if (!ret && !qi_repo_is_changing(r, p->id))
+		record(&w, p);
+	if (!ret && !w.count && is_known_damage(&w))
+		finding(&w, "damage was found by a run that has read more; "
+			    "'qimg backup verify --read-data %s %s' looks "
+			    "again",
+			QI_WORD(r->path), p->id);
 	if (!ret)
-		record(&w, p, v->problems - before);
-	return ret;
+		ret = tell_findings(&w, e);
+	drop_findings(&w);
+	return ret == -ENOENT ? 0 : ret;
 }
 
 int qi_repo_verify(struct qi_repo *r, const struct qi_point *p,
