@@ -101,9 +101,9 @@ struct qi_point {
 		uint64_t problems;
 		bool is_damaged; /* there is a note that cannot be used */
 	} verified;
-	int64_t time;	    /* seconds since the epoch, UTC */
-	uint64_t file_size; /* bytes of its image files */
-	double seconds;	    /* it took */
+	int64_t time;		 /* seconds since the epoch, UTC */
+	uint64_t file_size;	 /* bytes of its image files */
+	double seconds;		 /* it took */
 	struct qi_hash manifest; /* of the file it was read from */
 	struct qi_point_drive *drives;
 	size_t drive_count;
@@ -112,8 +112,9 @@ struct qi_repo;
 enum qi_repo_mode {
 	QI_REPO_OPEN, /* it must be there */
 	/*
-	 * Make it if the folder is empty or missing. It is removed again when
-	 * it is unlocked or freed without a point.
+	 * Make it if the folder is empty or missing. Its points are read when
+	 * it is locked, and it is removed again when it is unlocked without
+	 * one.
 	 */
 	QI_REPO_MAKE,
 	QI_REPO_PLAN, /* one that is not there is empty, and stays so */

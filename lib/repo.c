@@ -12,24 +12,6 @@
 #include "lib/repo.h"
 #include "lib/sums.h"
 
-#define MARK "qimg-repository.json"
-#define MARK_TEXT "{\n  \"qimg-repository\": 1\n}\n"
-
-static const char readme[] =
-	"This folder is a backup repository of qimg.\n"
-	"\n"
-	"points/ID/ is one restore point; IDs sort by age. In it, DRIVE.qcow2\n"
-	"is an ordinary qcow2 image: a full one, or one whose backing file is\n"
-	"the image of the point before. So any point can be restored without\n"
-	"qimg, by\n"
-	"\n"
-	"    qemu-img convert -O qcow2 points/ID/DRIVE.qcow2 restored.qcow2\n"
-	"\n"
-	"Never write to an image in here, and never remove a point that a later\n"
-	"one has as its parent (see manifest.json). A folder without a\n"
-	"manifest.json is no backup. 'xxh128sum -c CHECKSUMS' in a point checks\n"
-	"its manifest and hashes; 'qimg backup verify --read-data' checks all.\n";
-
 char *qi_repo_file(const struct qi_repo *r, const char *id, const char *file)
 {
 	return qi_format_text("%s/%s/%s", r->points_path, id, file);
@@ -46,44 +28,10 @@ static void drop_points(struct qi_repo *r)
 	r->count = 0;
 }
 
-static bool folder_is_empty(const char *path)
-{
-	DIR *dir = opendir(path);
-	struct dirent *d;
-	bool empty = true;
-
-	while (dir && empty && (d = readdir(dir)))
-		empty = !strcmp(d->d_name, ".") || !strcmp(d->d_name, "..");
-	if (dir)
-		closedir(dir);
-	return empty;
-}
-
-/*
- * Take away what was made for a backup that failed. The mark goes first, so
- * that an end in between leaves what the next run completes.
- */
-static void unmake(const struct qi_repo *r)
-{
-	QI_AUTOFREE char *mark = qi_path_join(r->path, MARK);
-	QI_AUTOFREE char *sums = qi_path_join(r->path, "CHECKSUMS");
-	QI_AUTOFREE char *text = qi_path_join(r->path, "README");
-
-	if (!mark || !sums || !text || !folder_is_empty(r->points_path))
-		return;
-	if (r->made_mark)
-		qi_unlink(mark, NULL);
-	qi_unlink(sums, NULL);
-	qi_unlink(text, NULL);
-	qi_rmdir(r->points_path, NULL);
-	if (r->made_folder)
-		qi_rmdir(r->path, NULL);
-}
-
 void qi_repo_unlock(struct qi_repo *r)
 {
-	if (r->is_new && !r->count)
-		unmake(r);
+	if (r->is_new && r->lock && !r->count)
+		qi_repo_unmake(r);
 	r->is_new = false;
 	if (r->lock)
 		qi_file_close(r->lock, NULL);
@@ -228,125 +176,34 @@ int qi_repo_load(struct qi_repo *r, struct qi_error *e)
 
 /* --------------------------------------------------------------- opening */
 
-static int not_ours(const struct qi_repo *r, struct qi_error *e)
-{
-	return qi_fail(e, EEXIST,
-		       "'%s' is neither empty nor a backup repository",
-		       r->path);
-}
-
-/* Of the other two files, before the mark is there: it is always the same. */
-static int write_sums(const struct qi_repo *r, const char *text,
-		      struct qi_error *e)
-{
-	QI_AUTOFREE char *path = qi_path_join(r->path, "CHECKSUMS");
-	QI_AUTOFREE char *sums = NULL;
-	struct qi_hash h = qi_hash_of(MARK_TEXT, strlen(MARK_TEXT));
-	char mark[QI_HASH_TEXT], of_text[QI_HASH_TEXT];
-	struct stat st;
-	int ret = path ? 0 : qi_no_memory(e);
-
-	if (ret || !stat(path, &st))
-		return ret;
-	qi_hash_format(&h, mark);
-	ret = qi_hash_file(text, &h, e);
-	if (ret)
-		return ret;
-	qi_hash_format(&h, of_text);
-	sums = qi_format_text("%s  %s\n%s  " MARK "\n", of_text, "README",
-			      mark);
-	return sums ? qi_write_text(path, sums, e) : qi_no_memory(e);
-}
-
-/* The mark comes last: without it the folder is no repository yet. */
-static int make(struct qi_repo *r, const char *mark, struct qi_error *e)
-{
-	QI_AUTOFREE char *text = qi_path_join(r->path, "README");
-	struct stat st;
-	int ret = 0;
-
-	if (!text)
-		return qi_no_memory(e);
-	if (stat(r->path, &st)) {
-		ret = qi_mkdir(r->path, e);
-		r->made_folder = !ret;
-	} else if (stat(r->points_path, &st) && !folder_is_empty(r->path)) {
-		return not_ours(r, e);
-	}
-	r->is_new = !ret;
-	if (!ret && stat(r->points_path, &st))
-		ret = qi_mkdir(r->points_path, e);
-	if (!ret && stat(text, &st))
-		ret = qi_write_text(text, readme, e);
-	if (!ret)
-		ret = write_sums(r, text, e);
-	if (!ret) {
-		ret = qi_write_text(mark, MARK_TEXT, e);
-		/* Another process may have made it at the same time. */
-		r->made_mark = ret != -EEXIST && ret != -EBUSY;
-	}
-	if (!ret)
-		ret = qi_sync_folder(r->path, e);
-	return ret ? ret : qi_sync_folder_of(r->path, e);
-}
-
-static int check_mark(const char *mark, struct qi_error *e)
-{
-	json_error_t why;
-	json_t *root = json_load_file(mark, 0, &why);
-	json_t *version = json_object_get(root, "qimg-repository");
-	bool good = json_is_integer(version) &&
-		    json_integer_value(version) == 1;
-
-	json_decref(root);
-	return good ? 0 :
-		      qi_fail(e, EUCLEAN,
-			      "'%s' is damaged or of a later "
-			      "version",
-			      mark);
-}
-
-/* What a new repository cannot be made in is refused by a plan, too. */
-static int plan_new(struct qi_repo *r, struct qi_error *e)
-{
-	QI_AUTOFREE char *folder = qi_path_folder(r->path);
-	struct stat st;
-
-	if (!folder)
-		return qi_no_memory(e);
-	r->is_planned = true;
-	if (!stat(r->path, &st))
-		return folder_is_empty(r->path) ? 0 : not_ours(r, e);
-	return access(folder, W_OK) ?
-		       qi_fail(e, errno, "cannot make folder '%s': %s", r->path,
-			       strerror(errno)) :
-		       0;
-}
-
 int qi_repo_open(const char *path, enum qi_repo_mode mode, struct qi_repo **out,
 		 struct qi_error *e)
 {
 	struct qi_repo *r = calloc(1, sizeof(*r));
-	QI_AUTOFREE char *mark = qi_path_join(path, MARK);
+	QI_AUTOFREE char *mark = qi_path_join(path, QI_REPO_MARK);
 	struct stat st;
 	int ret = 0;
 
 	if (r) {
+		r->makes = mode == QI_REPO_MAKE;
 		r->path = strdup(path);
 		r->points_path = qi_format_text("%s/points", path);
 	}
 	if (!r || !mark || !r->path || !r->points_path)
 		ret = qi_no_memory(e);
+	else if (r->makes)
+		ret = qi_repo_make(r, e);
 	else if (stat(mark, &st) && mode == QI_REPO_OPEN)
 		ret = qi_fail(e, ENOENT,
 			      "'%s' is not a backup repository; "
 			      "'qimg backup --full' makes one",
 			      path);
 	else if (stat(mark, &st))
-		ret = mode == QI_REPO_PLAN ? plan_new(r, e) : make(r, mark, e);
+		ret = qi_repo_plan(r, e);
 	else
-		ret = check_mark(mark, e);
-	if (!ret)
+		ret = qi_repo_check_mark(r, e);
+	/* One that can still go is read when it is locked. */
+	if (!ret && !r->makes)
 		ret = qi_repo_load(r, e);
 	if (ret) {
 		qi_repo_free(r);
@@ -369,30 +226,52 @@ static int lock_patiently(struct qi_repo *r, int wait, struct qi_error *e)
 	return ret;
 }
 
-int qi_repo_lock(struct qi_repo *r, int wait, struct qi_error *e)
+/* 1: the mark has gone meanwhile, with a repository that got no point. */
+static int lock_mark(struct qi_repo *r, const char *mark, int wait,
+		     struct qi_error *e)
 {
-	QI_AUTOFREE char *mark = qi_path_join(r->path, MARK);
-	int ret;
+	int ret = qi_file_open(&r->lock, mark, true, e);
 
-	if (r->is_planned)
-		return 0;
-	ret = mark ? qi_file_open(&r->lock, mark, true, e) : qi_no_memory(e);
+	if (ret == -ENOENT && r->makes)
+		return 1;
 	if (!ret)
 		ret = lock_patiently(r, wait, e);
 	if (ret == -ENOLCK)
 		ret = 0;
-	/* Another backup is putting its point in there. */
-	if (ret == -EBUSY)
+	if (!ret && r->makes && !qi_file_is_current(r->lock)) {
+		qi_file_close(r->lock, NULL);
+		r->lock = NULL;
+		return 1;
+	}
+	return ret;
+}
+
+int qi_repo_lock(struct qi_repo *r, int wait, struct qi_error *e)
+{
+	QI_AUTOFREE char *mark = qi_path_join(r->path, QI_REPO_MARK);
+	int ret;
+
+	if (r->is_planned)
+		return 0;
+	if (!mark)
+		return qi_no_memory(e);
+	while ((ret = lock_mark(r, mark, wait, e)) == 1) {
+		ret = qi_repo_make(r, e);
+		if (ret)
+			break;
+	}
+	if (ret) {
+		/* Another backup is putting its point in there. */
 		r->is_new = false;
-	if (ret)
 		qi_repo_unlock(r);
+	}
 	/* Another backup may have ended between opening and locking. */
 	return ret ? ret : qi_repo_load(r, e);
 }
 
 bool qi_repo_is_busy(const struct qi_repo *r)
 {
-	QI_AUTOFREE char *mark = qi_path_join(r->path, MARK);
+	QI_AUTOFREE char *mark = qi_path_join(r->path, QI_REPO_MARK);
 	QI_AUTOCLOSE struct qi_file *f = NULL;
 
 	return mark && !qi_file_open(&f, mark, true, NULL) &&

@@ -21,10 +21,26 @@ struct qi_repo {
 	bool verified_top; /* and what is beside them */
 	size_t count;
 	struct qi_file *lock;
+	bool makes; /* one that is not there */
 	/* Made by this handle: it goes again if it gets no point. */
-	bool is_new, made_folder, made_mark;
+	bool is_new, made_folder;
 	bool is_planned; /* there is none */
 };
+
+#define QI_REPO_MARK "qimg-repository.json"
+
+/* ---- repo-make.c */
+
+/* Is its mark one that this version knows? */
+int qi_repo_check_mark(const struct qi_repo *r, struct qi_error *e);
+/* Make one where there is none; r->is_new says whether this has. */
+int qi_repo_make(struct qi_repo *r, struct qi_error *e);
+/* Could one be made? */
+int qi_repo_plan(struct qi_repo *r, struct qi_error *e);
+/* Take away a new one that is locked and has no point. */
+void qi_repo_unmake(const struct qi_repo *r);
+
+/* ---- repo.c */
 
 /* What writes needs it: lock it, unless the caller has. */
 int qi_repo_need_lock(struct qi_repo *r, struct qi_error *e);

@@ -42,9 +42,9 @@ static void finding(struct work *w, const char *fmt, ...)
 	vsnprintf(what, sizeof(what), fmt, ap);
 	va_end(ap);
 	if (longer)
-		longer[w->count] = w->p ? qi_format_text("point %s: %s",
-							 w->p->id, what) :
-					  strdup(what);
+		longer[w->count] =
+			w->p ? qi_format_text("point %s: %s", w->p->id, what) :
+			       strdup(what);
 	if (longer && longer[w->count])
 		w->count++;
 	else
@@ -447,9 +447,10 @@ static int verify_index(struct qi_repo *r, size_t i, struct qi_verify *v,
 	if (!ret && !qi_repo_is_changing(r, p->id))
 		record(&w, p);
 	if (!ret && !w.count && is_known_damage(&w))
-		finding(&w, "damage was found by a run that has read more; "
-			    "'qimg backup verify --read-data %s %s' looks "
-			    "again",
+		finding(&w,
+			"damage was found by a run that has read more; "
+			"'qimg backup verify --read-data %s %s' looks "
+			"again",
 			QI_WORD(r->path), p->id);
 	if (!ret)
 		ret = tell_findings(&w, e);
