@@ -98,8 +98,10 @@ static int check_usage(void)
 				"--resync and --auto");
 	if (!source_count())
 		return qi_usage("backup: --drive is missing");
-	if (!opt.to)
+	if (!opt.to || !opt.to[0])
 		return qi_usage("backup: --to is missing");
+	if (opt.metrics && !opt.metrics[0])
+		return qi_usage("backup: --metrics-file needs a name");
 	if (opt.incremental && !opt.bitmap)
 		return qi_usage("backup: --incremental needs --bitmap");
 	if (opt.bitmap && opt.drives.count && opt.force_share)
@@ -317,9 +319,12 @@ static int run(int argc, char **argv)
 	struct outcome o = { .exit_code = QI_EXIT_OK };
 	int64_t start = time(NULL);
 	double clock = qi_seconds();
+	struct qi_error e = { "" };
 
 	if (check_usage())
 		return QI_EXIT_USAGE;
+	if (opt.metrics && qi_metrics_check(opt.metrics, &e) < 0)
+		return qi_report(-EEXIST, &e);
 	run_pre(&o);
 	if (!o.exit_code)
 		back_up(&o);

@@ -379,8 +379,11 @@ static int plan_full(struct qi_backup_source *s)
 static int add_help(struct qi_backup_work *w, const struct qi_backup_source *s,
 		    enum qi_backup_type tried, int ret, struct qi_error *e)
 {
-	bool can_resync = tried == QI_BACKUP_INCREMENTAL &&
-			  qi_repo_last(w->r, s->out->name);
+	const char *name = s->out->name;
+	const struct qi_point *last = qi_repo_last(w->r, name);
+	bool can_resync = tried == QI_BACKUP_INCREMENTAL && last &&
+			  !check_verified(w->r, (size_t)(last - w->r->points),
+					  name, NULL);
 	struct qi_error why;
 
 	if (ret != -ESTALE || !e)

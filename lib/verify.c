@@ -394,21 +394,56 @@ static void want_parents(struct work *w, size_t i, bool *wanted)
 }
 
 /* Somebody who changes the files of a point comes to an end. */
-static int wait_for_others(struct work *w, struct qi_error *e)
+static int wait_for_others(struct qi_repo *r, size_t i, struct qi_error *e)
 {
 	int ret = 0;
 
-	while (!ret && qi_repo_is_changing(w->r, w->p->id) &&
-	       qi_repo_is_busy(w->r))
+	while (!ret && qi_repo_is_changing(r, r->points[i].id) &&
+	       qi_repo_is_busy(r))
 		ret = qi_sleep(PAUSE, e);
 	return ret;
+}
+
+/* As qi_repo_reload(), when nobody changes it. */
+static int look_again(struct qi_repo *r, size_t i, struct qi_error *e)
+{
+	int ret = wait_for_others(r, i, e);
+
+	return ret ? ret : qi_repo_reload(r, i, e);
+}
+
+/* Of what the point rests on: 1 if any has changed since it was read. */
+static int look_below(struct qi_repo *r, size_t i, struct qi_error *e)
+{
+	const struct qi_point *p = &r->points[i];
+	int changed = 0;
+
+	for (size_t j = 0; j < p->drive_count; j++) {
+		const struct qi_point_drive *d = &p->drives[j];
+
+		for (size_t k = i, below; d && d->parent; k = below) {
+			int ret;
+
+			below = qi_repo_index(r, d->parent);
+			if (below >= k)
+				break;
+			ret = look_again(r, below, e);
+			if (ret == -ENOENT)
+				break;
+			if (ret < 0)
+				return ret;
+			changed |= ret;
+			d = qi_point_find(&r->points[below], p->drives[j].name);
+		}
+	}
+	return changed;
 }
 
 /* What is found is kept. 1: it is not what it was when that began. */
 static int verify_now(struct work *w, bool *wanted, struct qi_error *e)
 {
 	size_t i = (size_t)(w->p - w->r->points);
-	int ret = wait_for_others(w, e);
+	int ret = look_again(w->r, i, e);
 
 	drop_findings(w);
 	if (!ret && qi_repo_is_changing(w->r, w->p->id)) {
@@ -416,15 +451,15 @@ static int verify_now(struct work *w, bool *wanted, struct qi_error *e)
 			   "interrupted, which the next backup goes on with");
 		return 0;
 	}
-	if (!ret)
-		ret = qi_repo_reload(w->r, i, e);
 	if (ret)
 		return ret;
 	want_parents(w, i, wanted);
 	ret = verify_one(w, e);
 	if (!ret && qi_repo_is_changing(w->r, w->p->id))
 		return 1;
-	return ret ? ret : qi_repo_reload(w->r, i, e);
+	if (!ret)
+		ret = qi_repo_reload(w->r, i, e);
+	return ret || !w->count ? ret : look_below(w->r, i, e);
 }
 
 /*

@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 
 #include "cmd/common/print.h"
 
@@ -28,9 +30,11 @@ static void put_label(FILE *out, const char *name, const char *value)
 	fputc('"', out);
 }
 
+#define HELP "# HELP qimg_backup_"
+
 static void put_head(FILE *out, const char *name, const char *help)
 {
-	fprintf(out, "# HELP qimg_backup_%s %s\n", name, help);
+	fprintf(out, HELP "%s %s\n", name, help);
 	fprintf(out, "# TYPE qimg_backup_%s gauge\n", name);
 }
 
@@ -107,6 +111,27 @@ static void put_drives(FILE *out, const struct qi_metrics *m)
 			fprintf(out, "} %llu\n", (unsigned long long)value[v]);
 		}
 	}
+}
+
+int qi_metrics_check(const char *path, struct qi_error *e)
+{
+	char start[sizeof(HELP)] = "";
+	struct stat st;
+	FILE *in;
+
+	if (stat(path, &st) || (S_ISREG(st.st_mode) && !st.st_size))
+		return 0;
+	in = S_ISREG(st.st_mode) ? fopen(path, "re") : NULL;
+	if (in) {
+		start[fread(start, 1, sizeof(start) - 1, in)] = '\0';
+		fclose(in);
+	}
+	return !strcmp(start, HELP) ?
+		       0 :
+		       qi_fail(e, EEXIST,
+			       "'%s' is not a file of metrics of qimg, and is "
+			       "not replaced",
+			       path);
 }
 
 int qi_metrics_write(const char *path, const struct qi_metrics *m,

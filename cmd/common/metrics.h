@@ -16,6 +16,8 @@ struct qi_metrics {
 	int exit_code;
 };
 
+/* 0, or an error when a file of something else is there already. */
+int qi_metrics_check(const char *path, struct qi_error *e);
 /* Replace the file by one with these values, in the text format. */
 int qi_metrics_write(const char *path, const struct qi_metrics *m,
 		     struct qi_error *e);

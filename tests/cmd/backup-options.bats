@@ -295,4 +295,7 @@ post|vm.qcow2|daily|repo|0|000001-TIME" ]
     --metrics-file none/m.prom
   complains none/m.prom
   [ "$(points | wc -l)" = 1 ]
+  refuses 1 backup --full --drive vm.qcow2 --to repo \
+    --metrics-file vm.qcow2 : "'vm.qcow2' is not a file of metrics"
+  refuses 2 backup --full --drive vm.qcow2 --to '' : --to
 }

@@ -172,6 +172,7 @@ is_right() {
   expect_code 4 qimg backup verify --read-data repo
   [[ $output == *"vm.hashes' are damaged"* ]]
   write vm.qcow2 'write -P 6 64k 64k'
+  rm repo/points/*/verified.json # which tells of it
   refuses 4 backup --incremental --drive vm.qcow2 --bitmap daily --to repo : \
     'damaged'
 }
@@ -250,4 +251,23 @@ is_right() {
   qimg backup -q --full --drive vm.qcow2 --to repo
   qimg restore -q --from repo --at 000002 back.qcow2
   qimg backup verify -q --read-data repo
+}
+
+@test "nothing is built on a point in which damage was found" {
+  qimg bitmap add -q --drive vm.qcow2 b
+  qimg backup -q --full --drive vm.qcow2 --bitmap b --to repo
+  qimg backup -q --incremental --drive vm.qcow2 --bitmap b --to repo
+  printf x | dd of="$(echo repo/points/000001-*/vm.qcow2)" bs=1 \
+    seek=$((5 * 65536 + 99)) conv=notrunc status=none
+  expect_code 4 qimg backup verify -q --read-data repo
+  local args=(--drive vm.qcow2 --bitmap b --to repo)
+  refuses 6 backup --incremental "${args[@]}" : 'point 000001-' damaged --full
+  refuses 6 backup --resync "${args[@]}" : 'point 000001-' damaged \
+    'take one with --full'
+  expect_code 3 qimg backup --auto "${args[@]}"
+  says ' of '"'vm'"': full, '
+  [[ $stderr == *"point 000001-"*"damaged"* ]]
+  qimg backup -q --incremental "${args[@]}"
+  qimg restore -q --from repo -O raw back.raw
+  oracle_equal vm.qcow2 back.raw
 }

@@ -213,6 +213,36 @@ turn_byte() {
     print $f chr(ord($c) ^ 1)' "$@"
 }
 
+@test "verify waits for a prune that changes the files of a point" {
+  local id pid
+  full
+  id=$(basename repo/points/0*)
+  mkdir "repo/points/.rebuilt-$id"
+  # A lock says that somebody is at work.
+  hold_image repo/qimg-repository.json raw
+  "$QIMG" backup verify --read-data repo >out 2>&1 &
+  pid=$!
+  sleep 0.5
+  [ ! -s out ]
+  rmdir "repo/points/.rebuilt-$id"
+  wait $pid
+  release_image
+  grep -q 'no problems$' out
+}
+
+@test "several first backups at once" {
+  local n pids=()
+  cp vm.qcow2 b.qcow2
+  cp vm.qcow2 c.qcow2
+  for n in vm b c; do
+    "$QIMG" backup -q --full --wait=60 --drive $n.qcow2 --to repo &
+    pids+=($!)
+  done
+  for n in "${pids[@]}"; do wait "$n"; done
+  [ "$(find repo/points -name manifest.json | wc -l)" = 3 ]
+  qimg backup verify -q repo
+}
+
 @test "verify a part of the data: all of it in as many runs as it takes" {
   local n found=0 image
   mkimage vm.qcow2 13M 3
