@@ -81,7 +81,7 @@ last_is() {
   last_is vm.qcow2 web
   # A drive that was not known is called as its file is.
   qimg backup -q --full --node vm.qcow2 --to other
-  [ -e other/points/*/vm.qcow2 ]
+  ls other/points/*/vm.qcow2
   hold_image vm.qcow2
   refuses 5 backup --resync --node vm.qcow2 --name web --to repo : vm.qcow2
   release_image
@@ -91,7 +91,7 @@ last_is() {
 
 @test "name: what the drive is called in the repository" {
   backup -q --full --name 'the web'
-  [ -e repo/points/000001-*/'the web.qcow2' ]
+  ls repo/points/000001-*/'the web.qcow2'
   refuses 1 backup --full --drive vm.qcow2 --to repo --name a/b : "as 'a/b'"
   refuses 1 backup --full --drive vm.qcow2 --to repo --name .x : "as '.x'"
   refuses 1 backup --full --drive vm.qcow2 --to repo --name '' : "as ''"
@@ -245,7 +245,6 @@ post|vm.qcow2|daily|repo|0|000001-TIME" ]
   "$QIMG" backup -q --full --drive slow.qcow2 --to repo --rate 2M 3>&- &
   pid=$!
   sleep 0.5
-  refuses=$(points)
   expect_code 5 qimg backup --auto --drive vm.qcow2 --bitmap daily --to repo
   complains qimg-repository.json
   expect_code 5 qimg backup prune -q --keep-last 1 repo
