@@ -277,6 +277,8 @@ static int run(int argc, char **argv)
 		return qi_report(qi_fail(&e, EUCLEAN, "%s", r.point->problem),
 				 &e);
 	ret = choose_drives(r.point, argv[0], &r);
+	if (!ret && qi_restore_check_options(&r, &e) < 0)
+		ret = qi_usage("restore: %s", e.text);
 	if (!ret)
 		ret = restore(&r);
 	for (size_t i = 0; i < r.count; i++)

@@ -275,6 +275,8 @@ struct qi_restore {
 	unsigned threads;
 	struct qi_progress progress;
 };
+/* Are these options for a restore, and one of so many drives? */
+int qi_restore_check_options(const struct qi_restore *r, struct qi_error *e);
 /*
  * Add what is read, and what is written in place; all is to be locked then. To
  * be closed before the graph is freed, also when this fails.

@@ -40,6 +40,35 @@ static uint64_t work_of(const struct qi_restore *r, const struct qi_restored *d)
 
 /* ---------------------------------------------------------------- opening */
 
+int qi_restore_check_options(const struct qi_restore *r, struct qi_error *e)
+{
+	static const char *const decided[] = { "backing_file", "backing_fmt",
+					       "size" };
+	char *value = NULL;
+
+	for (size_t i = 0; i < sizeof(decided) / sizeof(*decided); i++) {
+		if (qi_options_find(r->options, decided[i], &value))
+			return qi_no_memory(e);
+		if (!value)
+			continue;
+		free(value);
+		return qi_fail(e, EINVAL,
+			       "a restored image rests on nothing and has the "
+			       "size of the disk: leave out option '%s'",
+			       decided[i]);
+	}
+	if (qi_options_find(r->options, "data_file", &value))
+		return qi_no_memory(e);
+	free(value);
+	if (!value || r->count < 2)
+		return 0;
+	return qi_fail(
+		e, EINVAL,
+		"option 'data_file' names the file of one drive, and %zu "
+		"are restored; choose one with --drive",
+		r->count);
+}
+
 /* What a repository has is never written by a restore. */
 static int check_outside(const struct qi_restore *r, const char *target,
 			 struct qi_error *e)
@@ -62,18 +91,72 @@ static int check_outside(const struct qi_restore *r, const char *target,
 		       target);
 }
 
+/* Nor by way of a data file, which lies beside its image. */
+static int check_data_outside(const struct qi_restore *r, const char *target,
+			      struct qi_error *e)
+{
+	QI_AUTOFREE char *folder = qi_path_folder(target);
+	QI_AUTOFREE char *name = NULL;
+	QI_AUTOFREE char *path = NULL;
+
+	if (!folder || qi_options_find(r->options, "data_file", &name))
+		return qi_no_memory(e);
+	if (!name || !*name)
+		return 0;
+	path = qi_path_join(folder, name);
+	return path ? check_outside(r, path, e) : qi_no_memory(e);
+}
+
+static bool can_be_made(const struct qi_restored *d, const char *options)
+{
+	struct qi_create c = *d->create;
+	uint64_t size;
+
+	c.options = options;
+	return !qi_create_size(d->target, &c, &size, NULL);
+}
+
+/* An option that does not go together with what was asked for is left out. */
+static int add_kept(struct qi_restored *d, const char *option, size_t len,
+		    struct qi_error *e)
+{
+	struct qi_restore_job *j = d->job;
+	char *all = qi_format_text("%.*s%s%s", (int)len, option,
+				   *j->options ? "," : "", j->options);
+
+	if (!all)
+		return qi_no_memory(e);
+	if (!can_be_made(d, all)) {
+		free(all);
+		return 0;
+	}
+	free(j->options);
+	j->options = all;
+	return 0;
+}
+
 /* Of a drive in its own format: as it was made, unless told otherwise. */
 static int take_options(const struct qi_restore *r, struct qi_restored *d,
 			struct qi_error *e)
 {
 	const struct qi_origin *o = &d->job->from->origin;
-	bool kept = *o->options && !strcmp(o->format, d->create->format);
-	const char *given = r->options ? r->options : "";
+	const char *kept = strcmp(o->format, d->create->format) ? "" :
+								  o->options;
+	int ret = check_data_outside(r, d->target, e);
 
-	d->job->options = qi_format_text("%s%s%s", kept ? o->options : "",
-					 kept && *given ? "," : "", given);
+	if (ret)
+		return ret;
+	d->job->options = strdup(r->options ? r->options : "");
+	if (!d->job->options)
+		return qi_no_memory(e);
+	while (*kept && !ret) {
+		size_t len = strcspn(kept, ",");
+
+		ret = add_kept(d, kept, len, e);
+		kept += len + (kept[len] == ',');
+	}
 	d->job->create.options = d->job->options;
-	return d->job->options ? 0 : qi_no_memory(e);
+	return ret;
 }
 
 static int decide(const struct qi_restore *r, struct qi_restored *d,

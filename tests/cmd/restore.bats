@@ -122,8 +122,15 @@ made_like() {
   qimg restore -q --from mixed --drive a -o refcount_bits=16 a2.qcow2
   [ "$(made_like a2.qcow2 | sed 's/\("refcount-bits":\) 16/\1 32/')" = \
     "$(made_like a.qcow2)" ]
-  refuses 1 restore --from mixed --drive a -o compat=0.10 a3.qcow2 : \
-    "needs compat=1.1"
+  # Those that do not go together with a given one are left out.
+  qimg restore -q --from mixed --drive a -o compat=0.10 a3.qcow2
+  qemu-img info --output=json a3.qcow2 | jq -e '."cluster-size" == 32768 and
+    ."format-specific".data == {"compat": "0.10", "compression-type": "zlib",
+      "refcount-bits": 16}'
+  qimg restore -q --from mixed --drive b -o compression_type=zstd b2.qcow2
+  refuses 1 restore --from mixed --drive a -o compat=0.10,refcount_bits=32 \
+    a4.qcow2 : "needs compat=1.1"
+  refuses 2 restore --from mixed -o data_file=x out : "'data_file'" --drive
   qimg restore -q --from mixed --drive c -O raw c.raw
   oracle_equal c.raw c.qcow2
 }
@@ -260,6 +267,9 @@ made_like() {
   refuses 2 restore --from repo
   refuses 1 restore --from repo -O nothing a.qcow2 : "'nothing'"
   refuses 1 restore --from repo -o bogus=1 a.qcow2 : "'bogus'"
+  refuses 2 restore --from repo -o size=1M a.qcow2 : "leave out option 'size'"
+  refuses 2 restore --from repo -o backing_fmt=raw,backing_file=one.raw \
+    a.qcow2 : "leave out option 'backing_file'"
   QIMG_FAULT=write:2:ENOSPC expect_code 7 qimg restore --from repo a.qcow2
   complains 'No space left'
   [ ! -e a.qcow2 ]
@@ -267,7 +277,7 @@ made_like() {
 }
 
 @test "the repository is only read" {
-  local before list="find repo -printf %p:%m:%s:%T@:%C@\n"
+  local before data list="find repo -printf %p:%m:%s:%T@:%C@\n"
   chmod -R a-w repo
   before=$($list && state repo)
   qimg restore -q --from repo a.qcow2
@@ -282,6 +292,11 @@ made_like() {
     "is inside the repository"
   refuses 1 restore --from repo --at 000001 --delta \
     repo/points/000003*/vm.qcow2 : "is inside the repository"
+  ln -s repo/points/000001*/vm.qcow2 data
+  for data in data "$PWD"/repo/points/000001*/vm.qcow2 points/data; do
+    refuses 1 restore --from repo --at 000003 --force -o "data_file=$data" \
+      y.qcow2 : "$data' is inside the repository"
+  done
   ln repo/points/000003*/vm.qcow2 other.qcow2
   refuses 1 restore --from repo --delta other.qcow2 : "a file of the repository"
 }
