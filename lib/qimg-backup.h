@@ -290,7 +290,8 @@ int qi_restore_open(struct qi_graph *g, struct qi_restore *r,
 int qi_restore_plan(struct qi_restore *r, struct qi_error *e);
 /*
  * Restore. Each chunk is compared with its hash before it is written. New
- * images appear complete, and all or none.
+ * images appear complete, and all or none; but what replaced a file before
+ * another one failed stays, and the message names it.
  */
 int qi_restore_run(struct qi_restore *r, struct qi_error *e);
 void qi_restore_close(struct qi_restore *r);

@@ -3,8 +3,8 @@
  * restore.c - points of a repository become images again
  *
  * Order of writes of new images: all of each under its hidden name, bitmaps
- * last; then they get their names, one after the other. What is written in
- * place comes before that; see restore-place.c.
+ * last; then they are synced and get their names, see image.c. What is written
+ * in place comes before that; see restore-place.c.
  */
 #include <errno.h>
 

@@ -156,6 +156,7 @@ made_like() {
 }
 
 @test "--drive: which ones, where a point has several; a folder takes all" {
+  local image n replaced kinds=()
   mkimage data.qcow2 2M 12
   qimg bitmap add -q --drive data.qcow2 daily
   qimg backup -q --full --drive vm.qcow2 --drive data.qcow2 --bitmap daily \
@@ -181,6 +182,30 @@ made_like() {
   QIMG_FAULT=rename:2:EIO expect_code 1 qimg restore --from repo all
   complains "'all/data.qcow2'"
   [ -z "$(ls -A all)" ]
+  # What has replaced a file stays, and is named: there is no other.
+  for ((n = 1; n < 40; n++)); do
+    echo mine | tee all/vm.qcow2 >all/data.qcow2
+    QIMG_FAULT=sync:$n:EIO run_qimg restore --from repo --force all
+    fault_fired || break
+    [ "$status" = 1 ]
+    replaced=$(grep -Lx mine all/*) || true
+    case $replaced in
+    '') complains "qimg: cannot " ;;
+    all/vm.qcow2) complains "qimg: 'all/vm.qcow2' was replaced, and no" ;;
+    *) complains "qimg: 'all/vm.qcow2' and 'all/data.qcow2' were replaced" ;;
+    esac
+    kinds[${#replaced}]=1
+    for image in $replaced; do oracle_equal "$image" "${image#all/}"; done
+    [ "$(ls -A all)" = $'data.qcow2\nvm.qcow2' ]
+  done
+  [ "$status" = 0 ]
+  [ ${#kinds[@]} = 3 ]
+  # A new one goes again.
+  rm all/*
+  echo mine >all/vm.qcow2
+  QIMG_FAULT=rename:2:EIO expect_code 1 qimg restore --from repo --force all
+  [ "$(ls -A all)" = vm.qcow2 ]
+  rm all/*
   QIMG_FAULT=write:20:ENOSPC expect_code 7 qimg restore --from repo all
   [ -z "$(ls -A all)" ]
 }
