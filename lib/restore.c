@@ -337,6 +337,33 @@ static int make(const struct qi_restore *r, struct qi_restored *d,
 
 /* ---------------------------------------------------------------- running */
 
+/* Who may not read the backup may not read what comes of it. */
+static void take_mode(struct qi_temp *t, const char *like)
+{
+	struct stat st;
+
+	/* A file that is replaced hands on its own. */
+	if (!t->file || !stat(t->target, &st))
+		return;
+	qi_file_copy_mode(t->file, like);
+	/* A backup may be kept read-only; a drive is there to be written. */
+	if (!fstat(t->file->fd, &st) &&
+	    fchmod(t->file->fd, (st.st_mode & 0777) | S_IRUSR | S_IWUSR))
+		errno = 0;
+}
+
+static int start(struct qi_restored *d, struct qi_image *img,
+		 struct qi_error *e)
+{
+	int ret = qi_image_start(img, d->target, d->create, e);
+
+	if (ret)
+		return ret;
+	take_mode(&img->temp, d->job->source->path);
+	take_mode(&img->data, d->job->source->path);
+	return 0;
+}
+
 /* images: those of new ones, closed up. */
 static int run(struct qi_restore *r, struct qi_image *images,
 	       struct qi_error *e)
@@ -352,8 +379,7 @@ static int run(struct qi_restore *r, struct qi_image *images,
 
 		part.total += work_of(r, d);
 		if (!d->in_place)
-			ret = qi_image_start(&images[used++], d->target,
-					     d->create, e);
+			ret = start(d, &images[used++], e);
 	}
 	for (size_t i = 0, next = 0; i < r->count && !ret; i++) {
 		struct qi_restored *d = &r->drives[i];

@@ -227,10 +227,18 @@ made_like() {
 
 @test "an existing target needs --force; --dry-run changes nothing" {
   echo mine >a.qcow2
+  chmod 604 a.qcow2
   refuses 1 restore --from repo a.qcow2 : --force
   [ "$(<a.qcow2)" = mine ]
+  # Who cannot read the backup cannot read a new file; an old one hands on its
+  # own mode. Its owner can write to it in any case.
+  chmod 440 repo/points/000003-*/vm.qcow2
   qimg restore -q --from repo --force a.qcow2
   oracle_equal a.qcow2 three.raw
+  qimg restore -q --from repo -o data_file=d.data --force d.qcow2
+  qimg restore -q --from repo m.qcow2
+  [ "$(stat -c %a a.qcow2 d.qcow2 d.data m.qcow2 | xargs)" = \
+    "604 640 640 640" ]
   expect_code 0 qimg restore --from repo --dry-run b.qcow2
   says "would restore drive 'vm' of point '000003-" "to 'b.qcow2': qcow2, 6 MiB"
   expect_code 0 qimg restore --from repo -n --output json b.qcow2
