@@ -257,7 +257,8 @@ made_like() {
   json '.delta == false and .["dry-run"] == false'
   json '.drives[0] | .filename == "c.qcow2" and .drive == "vm" and
     .format == "qcow2" and .["virtual-size"] == 6291456 and
-    .differing == null and .written > 0 and .zero > 0 and .bitmaps == 1'
+    .differing == null and .written > 0 and .zero > 0 and .bitmaps == 1 and
+    .["past-end"] == 0'
   expect_code 0 qimg restore -q -p --from repo d.qcow2
   [ -z "$output$stderr" ]
   expect_code 0 qimg restore --progress --from repo e.qcow2
