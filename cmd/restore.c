@@ -152,17 +152,18 @@ static void print_json(const struct qi_restore *r)
 
 		qi_json_element(
 			&j,
-			json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
-				  "drive", qi_json_text(d->drive), "filename",
-				  qi_json_text(d->target), "format",
-				  qi_json_text(d->create->format),
-				  "virtual-size", qi_json_uint(d->size),
-				  "differing",
-				  r->delta ? qi_json_uint(d->differing) :
-					     json_null(),
-				  "written", qi_json_uint(d->stats.written),
-				  "zero", qi_json_uint(d->stats.zero),
-				  "bitmaps", qi_json_uint(d->bitmaps)));
+			json_pack(
+				"{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+				"drive", qi_json_text(d->drive), "filename",
+				qi_json_text(d->target), "format",
+				qi_json_text(d->create->format), "virtual-size",
+				qi_json_uint(d->size), "differing",
+				r->delta ? qi_json_uint(d->differing) :
+					   json_null(),
+				"written", qi_json_uint(d->stats.written),
+				"zero", qi_json_uint(d->stats.zero), "past-end",
+				qi_json_uint(d->past_end), "bitmaps",
+				qi_json_uint(d->bitmaps)));
 	}
 	qi_json_end(&j, 0, NULL);
 }
@@ -277,6 +278,8 @@ static int run(int argc, char **argv)
 		return qi_report(qi_fail(&e, EUCLEAN, "%s", r.point->problem),
 				 &e);
 	ret = choose_drives(r.point, argv[0], &r);
+	if (!ret && qi_restore_check_options(&r, &e) < 0)
+		ret = qi_usage("restore: %s", e.text);
 	if (!ret)
 		ret = restore(&r);
 	for (size_t i = 0; i < r.count; i++)

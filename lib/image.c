@@ -1,8 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* image.c - making new images: empty ones, and ones with a copy of data */
+/*
+ * image.c - making new images: empty ones, and ones with a copy of data
+ *
+ * Order of writes: all files under their hidden names, and each durable; then
+ * they get their names, one after the other, each durable before the next. An
+ * image must not appear without its data, so its data file comes first. When
+ * one cannot get its name, what is new goes again. A name that had a file
+ * before keeps the new one, which is complete: there is no other any more.
+ */
 #include <errno.h>
 #include <stdio.h>
 
+#include "lib/files.h"
 #include "lib/graph.h"
 #include "lib/image.h"
 #include "lib/name.h"
@@ -266,17 +275,29 @@ int qi_image_finish(struct qi_image *img, struct qi_error *e)
 /* A file in the making, to be known again under its name. */
 struct identity {
 	char *path; /* malloc'd; NULL: there is no such file */
+	bool replaces;
 	dev_t dev;
 	ino_t ino;
+};
+
+/* Those of an image. */
+struct identities {
+	struct identity data, image;
 };
 
 static int identity_of(struct identity *id, const struct qi_temp *t,
 		       struct qi_error *e)
 {
+	struct stat st;
+
 	if (!t->file)
 		return 0;
-	*id = (struct identity){ strdup(t->target), t->file->dev,
-				 t->file->ino };
+	*id = (struct identity){
+		.path = strdup(t->name),
+		.replaces = t->mode != QI_TEMP_NEW && !stat(t->target, &st),
+		.dev = t->file->dev,
+		.ino = t->file->ino,
+	};
 	return id->path ? 0 : qi_no_memory(e);
 }
 
@@ -284,47 +305,98 @@ static bool has_appeared(const struct identity *id)
 {
 	struct stat st;
 
-	return !stat(id->path, &st) && st.st_dev == id->dev &&
+	return id->path && !stat(id->path, &st) && st.st_dev == id->dev &&
 	       st.st_ino == id->ino;
 }
 
-/* What has appeared without all of the others goes again. */
-static void take_back(const struct identity *all, size_t count)
+static bool has_replaced(const struct identity *id)
 {
-	size_t missing = 0;
-
-	for (size_t i = 0; i < count; i++)
-		missing += all[i].path && !has_appeared(&all[i]);
-	for (size_t i = 0; i < count && missing; i++)
-		if (all[i].path && has_appeared(&all[i]))
-			qi_unlink(all[i].path, NULL);
+	return id->replaces && has_appeared(id);
 }
 
-/* Data files first: an image must not appear without its data. */
-static int publish_all(struct qi_image *all, size_t count, struct identity *ids,
-		       struct qi_error *e)
+static void take_back(const struct identity *id)
+{
+	if (!id->replaces && has_appeared(id))
+		qi_unlink(id->path, NULL);
+}
+
+/* What is new goes again when another one is missing. */
+static void take_back_all(const struct identities *all, size_t count)
+{
+	bool missing = false;
+
+	for (size_t i = 0; i < count; i++)
+		missing |= !has_appeared(&all[i].image);
+	for (size_t i = 0; i < count && missing; i++) {
+		/* Not the data of an image that stays. */
+		if (has_replaced(&all[i].image))
+			continue;
+		take_back(&all[i].image);
+		take_back(&all[i].data);
+	}
+}
+
+/* Returns ret, having said what stays. */
+static int name_replaced(const struct identities *all, size_t count, int ret,
+			 struct qi_error *e)
+{
+	struct qi_files files = { 0 };
+	char text[sizeof(e->text) / 2];
+
+	for (size_t i = 0; i < count; i++) {
+		if (has_replaced(&all[i].data))
+			qi_files_add(&files, all[i].data.path, NULL);
+		if (has_replaced(&all[i].image))
+			qi_files_add(&files, all[i].image.path, NULL);
+	}
+	qi_files_text(&files, text, sizeof(text));
+	if (files.count)
+		qi_context(e, ret, "%s %s replaced, and no more", text,
+			   files.count > 1 ? "were" : "was");
+	qi_files_free(&files);
+	return ret;
+}
+
+static int sync_all(struct qi_image *all, size_t count, struct qi_error *e)
 {
 	int ret = 0;
 
 	for (size_t i = 0; i < count && !ret; i++) {
-		ret = identity_of(&ids[2 * i], &all[i].data, e);
+		if (all[i].data.file)
+			ret = qi_temp_sync(&all[i].data, e);
 		if (!ret)
-			ret = identity_of(&ids[2 * i + 1], &all[i].temp, e);
+			ret = qi_temp_sync(&all[i].temp, e);
 	}
+	return ret;
+}
+
+static int publish_all(struct qi_image *all, size_t count,
+		       struct identities *ids, struct qi_error *e)
+{
+	int ret = sync_all(all, count, e);
+
+	for (size_t i = 0; i < count && !ret; i++) {
+		ret = identity_of(&ids[i].data, &all[i].data, e);
+		if (!ret)
+			ret = identity_of(&ids[i].image, &all[i].temp, e);
+	}
+	if (ret)
+		return ret;
 	for (size_t i = 0; i < count && !ret; i++) {
 		if (all[i].data.file)
 			ret = qi_temp_publish(&all[i].data, e);
 		if (!ret)
 			ret = qi_temp_publish(&all[i].temp, e);
 	}
-	if (ret)
-		take_back(ids, 2 * count);
-	return ret;
+	if (!ret)
+		return 0;
+	take_back_all(ids, count);
+	return name_replaced(ids, count, ret, e);
 }
 
 int qi_images_publish(struct qi_image *all, size_t count, struct qi_error *e)
 {
-	struct identity *ids = calloc(2 * count + 1, sizeof(*ids));
+	struct identities *ids = calloc(count + 1, sizeof(*ids));
 	int ret = ids ? 0 : qi_no_memory(e);
 
 	for (size_t i = 0; i < count && !ret; i++)
@@ -333,8 +405,10 @@ int qi_images_publish(struct qi_image *all, size_t count, struct qi_error *e)
 		ret = publish_all(all, count, ids, e);
 	for (size_t i = 0; i < count; i++)
 		qi_image_discard(&all[i]);
-	for (size_t i = 0; ids && i < 2 * count; i++)
-		free(ids[i].path);
+	for (size_t i = 0; ids && i < count; i++) {
+		free(ids[i].data.path);
+		free(ids[i].image.path);
+	}
 	free(ids);
 	return ret;
 }

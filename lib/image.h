@@ -34,7 +34,10 @@ int qi_image_reopen(const struct qi_image *img, const char *format,
 		    struct qi_error *e);
 /* Finish if need be, sync, rename: the image appears, its data file first. */
 int qi_image_publish(struct qi_image *img, struct qi_error *e);
-/* The same of several: all appear, in this order, or none. */
+/*
+ * The same of several: all appear, in this order, or none; but what replaced a
+ * file by then stays, and the message names it.
+ */
 int qi_images_publish(struct qi_image *all, size_t count, struct qi_error *e);
 void qi_image_discard(struct qi_image *img);
 #define QI_AUTOIMAGE __attribute__((cleanup(qi_image_discard)))

@@ -92,6 +92,27 @@ int qi_options_parse(struct qi_options **out, const char *text,
 	return 0;
 }
 
+int qi_options_find(const char *text, const char *name, char **value)
+{
+	size_t n = strlen(name);
+
+	*value = NULL;
+	while (text && *text) {
+		char *element = next_element(&text);
+
+		if (!element)
+			return -ENOMEM;
+		if (!strncmp(element, name, n) &&
+		    (element[n] == '=' || !element[n])) {
+			/* The last one counts. */
+			free(*value);
+			*value = strdup(element[n] ? element + n + 1 : "on");
+		}
+		free(element);
+	}
+	return 0;
+}
+
 void qi_options_free(struct qi_options *o)
 {
 	if (!o)

@@ -277,6 +277,8 @@ struct qi_restore {
 	unsigned threads;
 	struct qi_progress progress;
 };
+/* Are these options for a restore, and one of so many drives? */
+int qi_restore_check_options(const struct qi_restore *r, struct qi_error *e);
 /*
  * Add what is read, and what is written in place; all is to be locked then. To
  * be closed before the graph is freed, also when this fails.
@@ -290,7 +292,8 @@ int qi_restore_open(struct qi_graph *g, struct qi_restore *r,
 int qi_restore_plan(struct qi_restore *r, struct qi_error *e);
 /*
  * Restore. Each chunk is compared with its hash before it is written. New
- * images appear complete, and all or none.
+ * images appear complete, and all or none; but what replaced a file before
+ * another one failed stays, and the message names it.
  */
 int qi_restore_run(struct qi_restore *r, struct qi_error *e);
 void qi_restore_close(struct qi_restore *r);

@@ -3,8 +3,8 @@
  * restore.c - points of a repository become images again
  *
  * Order of writes of new images: all of each under its hidden name, bitmaps
- * last; then they get their names, one after the other. What is written in
- * place comes before that; see restore-place.c.
+ * last; then they are synced and get their names, see image.c. What is written
+ * in place comes before that; see restore-place.c.
  */
 #include <errno.h>
 
@@ -40,6 +40,35 @@ static uint64_t work_of(const struct qi_restore *r, const struct qi_restored *d)
 
 /* ---------------------------------------------------------------- opening */
 
+int qi_restore_check_options(const struct qi_restore *r, struct qi_error *e)
+{
+	static const char *const decided[] = { "backing_file", "backing_fmt",
+					       "size" };
+	char *value = NULL;
+
+	for (size_t i = 0; i < sizeof(decided) / sizeof(*decided); i++) {
+		if (qi_options_find(r->options, decided[i], &value))
+			return qi_no_memory(e);
+		if (!value)
+			continue;
+		free(value);
+		return qi_fail(e, EINVAL,
+			       "a restored image rests on nothing and has the "
+			       "size of the disk: leave out option '%s'",
+			       decided[i]);
+	}
+	if (qi_options_find(r->options, "data_file", &value))
+		return qi_no_memory(e);
+	free(value);
+	if (!value || r->count < 2)
+		return 0;
+	return qi_fail(
+		e, EINVAL,
+		"option 'data_file' names the file of one drive, and %zu "
+		"are restored; choose one with --drive",
+		r->count);
+}
+
 /* What a repository has is never written by a restore. */
 static int check_outside(const struct qi_restore *r, const char *target,
 			 struct qi_error *e)
@@ -62,18 +91,72 @@ static int check_outside(const struct qi_restore *r, const char *target,
 		       target);
 }
 
+/* Nor by way of a data file, which lies beside its image. */
+static int check_data_outside(const struct qi_restore *r, const char *target,
+			      struct qi_error *e)
+{
+	QI_AUTOFREE char *folder = qi_path_folder(target);
+	QI_AUTOFREE char *name = NULL;
+	QI_AUTOFREE char *path = NULL;
+
+	if (!folder || qi_options_find(r->options, "data_file", &name))
+		return qi_no_memory(e);
+	if (!name || !*name)
+		return 0;
+	path = qi_path_join(folder, name);
+	return path ? check_outside(r, path, e) : qi_no_memory(e);
+}
+
+static bool can_be_made(const struct qi_restored *d, const char *options)
+{
+	struct qi_create c = *d->create;
+	uint64_t size;
+
+	c.options = options;
+	return !qi_create_size(d->target, &c, &size, NULL);
+}
+
+/* An option that does not go together with what was asked for is left out. */
+static int add_kept(struct qi_restored *d, const char *option, size_t len,
+		    struct qi_error *e)
+{
+	struct qi_restore_job *j = d->job;
+	char *all = qi_format_text("%.*s%s%s", (int)len, option,
+				   *j->options ? "," : "", j->options);
+
+	if (!all)
+		return qi_no_memory(e);
+	if (!can_be_made(d, all)) {
+		free(all);
+		return 0;
+	}
+	free(j->options);
+	j->options = all;
+	return 0;
+}
+
 /* Of a drive in its own format: as it was made, unless told otherwise. */
 static int take_options(const struct qi_restore *r, struct qi_restored *d,
 			struct qi_error *e)
 {
 	const struct qi_origin *o = &d->job->from->origin;
-	bool kept = *o->options && !strcmp(o->format, d->create->format);
-	const char *given = r->options ? r->options : "";
+	const char *kept = strcmp(o->format, d->create->format) ? "" :
+								  o->options;
+	int ret = check_data_outside(r, d->target, e);
 
-	d->job->options = qi_format_text("%s%s%s", kept ? o->options : "",
-					 kept && *given ? "," : "", given);
+	if (ret)
+		return ret;
+	d->job->options = strdup(r->options ? r->options : "");
+	if (!d->job->options)
+		return qi_no_memory(e);
+	while (*kept && !ret) {
+		size_t len = strcspn(kept, ",");
+
+		ret = add_kept(d, kept, len, e);
+		kept += len + (kept[len] == ',');
+	}
 	d->job->create.options = d->job->options;
-	return d->job->options ? 0 : qi_no_memory(e);
+	return ret;
 }
 
 static int decide(const struct qi_restore *r, struct qi_restored *d,
@@ -254,6 +337,33 @@ static int make(const struct qi_restore *r, struct qi_restored *d,
 
 /* ---------------------------------------------------------------- running */
 
+/* Who may not read the backup may not read what comes of it. */
+static void take_mode(struct qi_temp *t, const char *like)
+{
+	struct stat st;
+
+	/* A file that is replaced hands on its own. */
+	if (!t->file || !stat(t->target, &st))
+		return;
+	qi_file_copy_mode(t->file, like);
+	/* A backup may be kept read-only; a drive is there to be written. */
+	if (!fstat(t->file->fd, &st) &&
+	    fchmod(t->file->fd, (st.st_mode & 0777) | S_IRUSR | S_IWUSR))
+		errno = 0;
+}
+
+static int start(struct qi_restored *d, struct qi_image *img,
+		 struct qi_error *e)
+{
+	int ret = qi_image_start(img, d->target, d->create, e);
+
+	if (ret)
+		return ret;
+	take_mode(&img->temp, d->job->source->path);
+	take_mode(&img->data, d->job->source->path);
+	return 0;
+}
+
 /* images: those of new ones, closed up. */
 static int run(struct qi_restore *r, struct qi_image *images,
 	       struct qi_error *e)
@@ -269,8 +379,7 @@ static int run(struct qi_restore *r, struct qi_image *images,
 
 		part.total += work_of(r, d);
 		if (!d->in_place)
-			ret = qi_image_start(&images[used++], d->target,
-					     d->create, e);
+			ret = start(d, &images[used++], e);
 	}
 	for (size_t i = 0, next = 0; i < r->count && !ret; i++) {
 		struct qi_restored *d = &r->drives[i];

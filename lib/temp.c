@@ -104,9 +104,17 @@ int qi_temp_open(struct qi_temp *t, const char *path, enum qi_temp_mode mode,
 	return 0;
 }
 
+int qi_temp_sync(struct qi_temp *t, struct qi_error *e)
+{
+	int ret = t->is_synced ? 0 : qi_file_sync(t->file, e);
+
+	t->is_synced = !ret;
+	return ret;
+}
+
 int qi_temp_publish(struct qi_temp *t, struct qi_error *e)
 {
-	int ret = qi_file_sync(t->file, e), closed;
+	int ret = qi_temp_sync(t, e), closed;
 
 	closed = qi_file_close(t->file, ret ? NULL : e);
 	t->file = NULL;

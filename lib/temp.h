@@ -22,12 +22,15 @@ struct qi_temp {
 	char *target;	      /* the name it will get */
 	char *name;	      /* the same as the caller said it */
 	enum qi_temp_mode mode;
+	bool is_synced;
 };
 
 /* A link at the name is followed, unless it must be new. */
 int qi_temp_open(struct qi_temp *t, const char *path, enum qi_temp_mode mode,
 		 struct qi_error *e);
-/* Sync, close, rename, sync the folder. t is empty afterwards. */
+/* For those who publish several: what fails most does so before the first. */
+int qi_temp_sync(struct qi_temp *t, struct qi_error *e);
+/* Sync unless that is done, close, rename, sync the folder. t is empty then. */
 int qi_temp_publish(struct qi_temp *t, struct qi_error *e);
 /* Remove what was not published; harmless on an empty one. */
 void qi_temp_discard(struct qi_temp *t);

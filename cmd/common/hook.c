@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cmd/common/option.h"
@@ -31,21 +32,44 @@ static void become(const char *command, const struct qi_variable *v)
 	_exit(127);
 }
 
-/* The status of waitpid(). A signal that was there before ends nothing. */
-static int wait_for(pid_t child)
+/* A signal comes before there is a child, or when it has handling of its own.
+ */
+static pid_t start(const char *command, const struct qi_variable *v)
 {
-	bool told = qi_interrupted(NULL);
+	sigset_t all, before;
+	pid_t child;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	child = fork();
+	if (!child) {
+		signal(SIGINT, SIG_DFL);
+		signal(SIGTERM, SIG_DFL);
+	}
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	if (!child)
+		become(command, v);
+	return child;
+}
+
+/*
+ * The status of waitpid(); told: no signal ends it. One can come at any time,
+ * also just before a call that it should wake, so there is none of that kind.
+ */
+static int wait_for(pid_t child, bool told)
+{
+	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
+	pid_t ended;
 	int status;
 
-	while (waitpid(child, &status, 0) < 0) {
-		if (errno != EINTR)
-			return -1;
+	while (!(ended = waitpid(child, &status, WNOHANG))) {
 		if (!told && qi_interrupted(NULL)) {
 			kill(child, SIGTERM);
 			told = true;
 		}
+		nanosleep(&pause, NULL);
 	}
-	return status;
+	return ended < 0 ? -1 : status;
 }
 
 int qi_hook_run(const char *option, const char *command,
@@ -56,10 +80,9 @@ int qi_hook_run(const char *option, const char *command,
 	pid_t child;
 
 	fflush(stdout);
-	child = fork();
-	if (!child)
-		become(command, variables);
-	status = child < 0 ? -1 : wait_for(child);
+	child = start(command, variables);
+	/* A signal that was there before ends nothing. */
+	status = child < 0 ? -1 : wait_for(child, was_interrupted);
 	if (!status)
 		return QI_EXIT_OK;
 	if (!was_interrupted && qi_interrupted(NULL)) {

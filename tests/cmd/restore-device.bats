@@ -53,7 +53,8 @@ teardown() {
   says "raw, 4 MiB, 4 MiB differed, 2 MiB past its end"
   printf y | dd of="$DEVICE" bs=1 seek=1M conv=notrunc status=none
   expect_code 0 qimg restore --from repo --delta --output json "$DEVICE"
-  json '.drives[0] | .differing == 65536 and .written + .zero == 65536'
+  json '.drives[0] | .differing == 65536 and .written + .zero == 65536 and
+    .["past-end"] == 2097152'
   expect_code 0 qimg restore --from repo --delta "$DEVICE"
   says "0 B differed"
   detach

@@ -122,8 +122,15 @@ made_like() {
   qimg restore -q --from mixed --drive a -o refcount_bits=16 a2.qcow2
   [ "$(made_like a2.qcow2 | sed 's/\("refcount-bits":\) 16/\1 32/')" = \
     "$(made_like a.qcow2)" ]
-  refuses 1 restore --from mixed --drive a -o compat=0.10 a3.qcow2 : \
-    "needs compat=1.1"
+  # Those that do not go together with a given one are left out.
+  qimg restore -q --from mixed --drive a -o compat=0.10 a3.qcow2
+  qemu-img info --output=json a3.qcow2 | jq -e '."cluster-size" == 32768 and
+    ."format-specific".data == {"compat": "0.10", "compression-type": "zlib",
+      "refcount-bits": 16}'
+  qimg restore -q --from mixed --drive b -o compression_type=zstd b2.qcow2
+  refuses 1 restore --from mixed --drive a -o compat=0.10,refcount_bits=32 \
+    a4.qcow2 : "needs compat=1.1"
+  refuses 2 restore --from mixed -o data_file=x out : "'data_file'" --drive
   qimg restore -q --from mixed --drive c -O raw c.raw
   oracle_equal c.raw c.qcow2
 }
@@ -149,6 +156,7 @@ made_like() {
 }
 
 @test "--drive: which ones, where a point has several; a folder takes all" {
+  local image n replaced kinds=()
   mkimage data.qcow2 2M 12
   qimg bitmap add -q --drive data.qcow2 daily
   qimg backup -q --full --drive vm.qcow2 --drive data.qcow2 --bitmap daily \
@@ -174,6 +182,30 @@ made_like() {
   QIMG_FAULT=rename:2:EIO expect_code 1 qimg restore --from repo all
   complains "'all/data.qcow2'"
   [ -z "$(ls -A all)" ]
+  # What has replaced a file stays, and is named: there is no other.
+  for ((n = 1; n < 40; n++)); do
+    echo mine | tee all/vm.qcow2 >all/data.qcow2
+    QIMG_FAULT=sync:$n:EIO run_qimg restore --from repo --force all
+    fault_fired || break
+    [ "$status" = 1 ]
+    replaced=$(grep -Lx mine all/*) || true
+    case $replaced in
+    '') complains "qimg: cannot " ;;
+    all/vm.qcow2) complains "qimg: 'all/vm.qcow2' was replaced, and no" ;;
+    *) complains "qimg: 'all/vm.qcow2' and 'all/data.qcow2' were replaced" ;;
+    esac
+    kinds[${#replaced}]=1
+    for image in $replaced; do oracle_equal "$image" "${image#all/}"; done
+    [ "$(ls -A all)" = $'data.qcow2\nvm.qcow2' ]
+  done
+  [ "$status" = 0 ]
+  [ ${#kinds[@]} = 3 ]
+  # A new one goes again.
+  rm all/*
+  echo mine >all/vm.qcow2
+  QIMG_FAULT=rename:2:EIO expect_code 1 qimg restore --from repo --force all
+  [ "$(ls -A all)" = vm.qcow2 ]
+  rm all/*
   QIMG_FAULT=write:20:ENOSPC expect_code 7 qimg restore --from repo all
   [ -z "$(ls -A all)" ]
 }
@@ -195,10 +227,18 @@ made_like() {
 
 @test "an existing target needs --force; --dry-run changes nothing" {
   echo mine >a.qcow2
+  chmod 604 a.qcow2
   refuses 1 restore --from repo a.qcow2 : --force
   [ "$(<a.qcow2)" = mine ]
+  # Who cannot read the backup cannot read a new file; an old one hands on its
+  # own mode. Its owner can write to it in any case.
+  chmod 440 repo/points/000003-*/vm.qcow2
   qimg restore -q --from repo --force a.qcow2
   oracle_equal a.qcow2 three.raw
+  qimg restore -q --from repo -o data_file=d.data --force d.qcow2
+  qimg restore -q --from repo m.qcow2
+  [ "$(stat -c %a a.qcow2 d.qcow2 d.data m.qcow2 | xargs)" = \
+    "604 640 640 640" ]
   expect_code 0 qimg restore --from repo --dry-run b.qcow2
   says "would restore drive 'vm' of point '000003-" "to 'b.qcow2': qcow2, 6 MiB"
   expect_code 0 qimg restore --from repo -n --output json b.qcow2
@@ -217,7 +257,8 @@ made_like() {
   json '.delta == false and .["dry-run"] == false'
   json '.drives[0] | .filename == "c.qcow2" and .drive == "vm" and
     .format == "qcow2" and .["virtual-size"] == 6291456 and
-    .differing == null and .written > 0 and .zero > 0 and .bitmaps == 1'
+    .differing == null and .written > 0 and .zero > 0 and .bitmaps == 1 and
+    .["past-end"] == 0'
   expect_code 0 qimg restore -q -p --from repo d.qcow2
   [ -z "$output$stderr" ]
   expect_code 0 qimg restore --progress --from repo e.qcow2
@@ -260,6 +301,9 @@ made_like() {
   refuses 2 restore --from repo
   refuses 1 restore --from repo -O nothing a.qcow2 : "'nothing'"
   refuses 1 restore --from repo -o bogus=1 a.qcow2 : "'bogus'"
+  refuses 2 restore --from repo -o size=1M a.qcow2 : "leave out option 'size'"
+  refuses 2 restore --from repo -o backing_fmt=raw,backing_file=one.raw \
+    a.qcow2 : "leave out option 'backing_file'"
   QIMG_FAULT=write:2:ENOSPC expect_code 7 qimg restore --from repo a.qcow2
   complains 'No space left'
   [ ! -e a.qcow2 ]
@@ -267,7 +311,7 @@ made_like() {
 }
 
 @test "the repository is only read" {
-  local before list="find repo -printf %p:%m:%s:%T@:%C@\n"
+  local before data list="find repo -printf %p:%m:%s:%T@:%C@\n"
   chmod -R a-w repo
   before=$($list && state repo)
   qimg restore -q --from repo a.qcow2
@@ -282,6 +326,11 @@ made_like() {
     "is inside the repository"
   refuses 1 restore --from repo --at 000001 --delta \
     repo/points/000003*/vm.qcow2 : "is inside the repository"
+  ln -s repo/points/000001*/vm.qcow2 data
+  for data in data "$PWD"/repo/points/000001*/vm.qcow2 points/data; do
+    refuses 1 restore --from repo --at 000003 --force -o "data_file=$data" \
+      y.qcow2 : "$data' is inside the repository"
+  done
   ln repo/points/000003*/vm.qcow2 other.qcow2
   refuses 1 restore --from repo --delta other.qcow2 : "a file of the repository"
 }
