@@ -44,9 +44,10 @@ int qi_restore_check_options(const struct qi_restore *r, struct qi_error *e)
 {
 	static const char *const decided[] = { "backing_file", "backing_fmt",
 					       "size" };
+	bool has_data_file;
 	char *value = NULL;
 
-	for (size_t i = 0; i < sizeof(decided) / sizeof(*decided); i++) {
+	for (size_t i = 0; i < QI_ARRAY_SIZE(decided); i++) {
 		if (qi_options_find(r->options, decided[i], &value))
 			return qi_no_memory(e);
 		if (!value)
@@ -59,8 +60,9 @@ int qi_restore_check_options(const struct qi_restore *r, struct qi_error *e)
 	}
 	if (qi_options_find(r->options, "data_file", &value))
 		return qi_no_memory(e);
+	has_data_file = value;
 	free(value);
-	if (!value || r->count < 2)
+	if (!has_data_file || r->count < 2)
 		return 0;
 	return qi_fail(
 		e, EINVAL,

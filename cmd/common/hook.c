@@ -32,8 +32,7 @@ static void become(const char *command, const struct qi_variable *v)
 	_exit(127);
 }
 
-/* A signal comes before there is a child, or when it has handling of its own.
- */
+/* A signal comes before there is a child, or when that is ready for it. */
 static pid_t start(const char *command, const struct qi_variable *v)
 {
 	sigset_t all, before;
