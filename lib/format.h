@@ -279,7 +279,7 @@ void qi_warn(struct qi_graph *g, const char *fmt, ...)
 int qi_options_parse(struct qi_options **out, const char *text,
 		     const struct qi_format_option *known, const char *format,
 		     struct qi_error *e);
-/* One of them before they are parsed, malloc'd; *value NULL: it is not there. */
+/* One of them as given, malloc'd; *value NULL: it is not there. */
 int qi_options_find(const char *text, const char *name, char **value);
 void qi_options_free(struct qi_options *o);
 const char *qi_options_get(const struct qi_options *o, const char *name);
