@@ -22,6 +22,10 @@ setup() {
   local d
   export TZ=UTC
   clock=$(faketime 2027-01-01 printenv LD_PRELOAD)
+  # Else the allocator of the sanitizers asks for the time before faketime can
+  # tell it, and waits for itself.
+  ASAN_OPTIONS=${ASAN_OPTIONS-}:allocator_release_to_os_interval_ms=-1
+  export ASAN_OPTIONS
   qimg create -q -f qcow2 a.qcow2 1M
   qimg create -q -f qcow2 -o cluster_size=4k b0.qcow2 1536K
   ln -s b0.qcow2 b
@@ -305,7 +309,7 @@ guests_write() {
 hash_models() {
   local line lines file
   mapfile -t lines < <(cd model && cat "${@/%/.raw}" |
-    xxh128sum "${@/%/.raw}" /dev/stdin)
+    xxh128sum -q "${@/%/.raw}" /dev/stdin)
   for line in "${lines[@]}"; do
     file=${line#*  }
     hash[${file%.raw}]=${line%% *}
@@ -352,12 +356,13 @@ are() {
       files+=("out/$id/raw")
     fi
   done
-  mapfile -t lines < <(xxh128sum "${files[@]}")
+  mapfile -t lines < <(xxh128sum -q "${files[@]}")
   [ ${#lines[@]} = ${#files[@]} ]
   for line in "${lines[@]}"; do
     f=${line#*  out/}
     f=${f%raw}
-    [ "${line%% *}" = "${want[${f%.}]}" ] || {
+    f=${f%.}
+    [ "${line%% *}" = "${want[$f]}" ] || {
       echo "night $night: $f is not what the drive was"
       return 1
     }
@@ -601,7 +606,7 @@ check_logs() {
   rm -rf replay
   mkdir replay
   replay_logs
-  mapfile -t lines < <(cd replay && xxh128sum -- *)
+  mapfile -t lines < <(cd replay && xxh128sum -q -- *)
   [ ${#lines[@]} -ge ${#ids[@]} ]
   for line in "${lines[@]}"; do
     file=${line#*  }
