@@ -289,7 +289,7 @@ static int find_parent(struct qi_backup_work *w, struct qi_backup_source *s,
 	if (!qi_repo_last(w->r, o->name))
 		return no_point(w, s, e);
 	l = last ? qi_point_find(last, o->name) : NULL;
-	if (ends_at_start(l, o))
+	if (last && ends_at_start(l, o))
 		return set_parent(w, s, last->id, e);
 	if (l && l->parent) {
 		size_t i = qi_repo_index(w->r, l->parent);

@@ -17,7 +17,7 @@ static int add(void *arg, uint64_t off, struct qi_error *e)
 		last->len += len;
 		return 0;
 	}
-	if (qi_is_full(c->count)) {
+	if (!c->ranges || qi_is_full(c->count)) {
 		struct qi_range *all =
 			realloc(c->ranges, (2 * c->count + 1) * sizeof(*all));
 

@@ -57,7 +57,7 @@ static pid_t start(const char *command, const struct qi_variable *v)
  */
 static int wait_for(pid_t child, bool told)
 {
-	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
+	const struct timespec pause = { .tv_nsec = 10000000 };
 	pid_t ended;
 	int status;
 
