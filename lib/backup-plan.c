@@ -198,8 +198,6 @@ static int check_verified(const struct qi_repo *r, size_t i, const char *drive,
 
 	for (; i != SIZE_MAX; i = below) {
 		const struct qi_point *p = &r->points[i];
-		const struct qi_point_drive *d =
-			p->problem ? NULL : qi_point_find(p, drive);
 
 		if (p->verified.problems)
 			return qi_fail(e, ESTALE,
@@ -207,8 +205,7 @@ static int check_verified(const struct qi_repo *r, size_t i, const char *drive,
 				       "found to be damaged by 'qimg backup "
 				       "verify'",
 				       p->id);
-		below = d && d->parent ? qi_repo_index(r, d->parent) : SIZE_MAX;
-		if (below >= i)
+		if (qi_repo_below(r, i, drive, &below, NULL))
 			return 0;
 	}
 	return 0;

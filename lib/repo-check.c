@@ -55,10 +55,9 @@ static bool is_one_of(const char *name, const char *const *names)
 
 static void check_top(struct qi_repo_check *c, const void *of, const char *name)
 {
-	static const char *const known[] = {
-		"qimg-repository.json", "README", "CHECKSUMS", "points",
-		"lost+found",		NULL
-	};
+	static const char *const known[] = { QI_REPO_MARK, "README",
+					     "CHECKSUMS",  "points",
+					     "lost+found", NULL };
 
 	(void)of;
 	if (!is_one_of(name, known))

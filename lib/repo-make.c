@@ -101,20 +101,15 @@ static int write_sums(const struct qi_repo *r, const char *text,
 	QI_AUTOFREE char *path = qi_path_join(r->path, "CHECKSUMS");
 	QI_AUTOFREE char *sums = NULL;
 	struct qi_hash h = qi_hash_of(MARK_TEXT, strlen(MARK_TEXT));
-	char mark[QI_HASH_TEXT], of_text[QI_HASH_TEXT];
 	struct stat st;
 	int ret = path ? 0 : qi_no_memory(e);
 
 	if (ret || !stat(path, &st))
 		return ret;
-	qi_hash_format(&h, mark);
-	ret = qi_hash_file(text, &h, e);
-	if (ret)
-		return ret;
-	qi_hash_format(&h, of_text);
-	sums = qi_format_text("%s  %s\n%s  " QI_REPO_MARK "\n", of_text,
-			      "README", mark);
-	return sums ? qi_write_text(path, sums, e) : qi_no_memory(e);
+	ret = qi_sums_add(&sums, text, "README", e);
+	if (!ret)
+		ret = qi_sums_add_hash(&sums, &h, QI_REPO_MARK, e);
+	return ret ? ret : qi_write_text(path, sums, e);
 }
 
 int qi_repo_check_mark(const struct qi_repo *r, struct qi_error *e)

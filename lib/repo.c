@@ -10,7 +10,6 @@
 #include "lib/graph.h"
 #include "lib/lock.h"
 #include "lib/repo.h"
-#include "lib/sums.h"
 
 char *qi_repo_file(const struct qi_repo *r, const char *id, const char *file)
 {
@@ -404,9 +403,8 @@ int qi_repo_open_image(struct qi_repo *r, const struct qi_point *p,
 		       (unsigned long long)d->size);
 }
 
-/* The point that the drive of point i rests on; SIZE_MAX: none. */
-static int find_below(const struct qi_repo *r, size_t i, const char *drive,
-		      size_t *out, struct qi_error *e)
+int qi_repo_below(const struct qi_repo *r, size_t i, const char *drive,
+		  size_t *out, struct qi_error *e)
 {
 	const struct qi_point *p = &r->points[i];
 	const struct qi_point_drive *d;
@@ -459,7 +457,7 @@ int qi_repo_tree(const struct qi_repo *r, const struct qi_point *p,
 
 	while (!ret && i != SIZE_MAX) {
 		chain[count++] = i;
-		ret = find_below(r, i, drive, &i, e);
+		ret = qi_repo_below(r, i, drive, &i, e);
 	}
 	*out = NULL;
 	while (!ret && count--)

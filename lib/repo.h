@@ -55,6 +55,12 @@ const struct qi_point_drive *qi_point_find(const struct qi_point *p,
 /* The same; -EUCLEAN when the point cannot be used, -ENOENT without it. */
 int qi_point_need(const struct qi_point *p, const char *drive,
 		  const struct qi_point_drive **out, struct qi_error *e);
+/*
+ * The point that the drive of point i rests on; SIZE_MAX: none. It is older, so
+ * there is an end. -EUCLEAN when it is missing, or as qi_point_need().
+ */
+int qi_repo_below(const struct qi_repo *r, size_t i, const char *drive,
+		  size_t *out, struct qi_error *e);
 /* The hashes of a drive in a point; checked against the manifests. */
 int qi_repo_tree(const struct qi_repo *r, const struct qi_point *p,
 		 const char *drive, struct qi_hash_tree **out,

@@ -44,21 +44,26 @@ bool qi_is_sealed(const char *text, size_t len)
 
 /* -------------------------------------------------------------- CHECKSUMS */
 
-int qi_sums_add(char **text, const char *path, const char *name,
-		struct qi_error *e)
+int qi_sums_add_hash(char **text, const struct qi_hash *h, const char *name,
+		     struct qi_error *e)
 {
 	char hex[QI_HASH_TEXT];
-	struct qi_hash h;
 	char *longer;
-	int ret = qi_hash_file(path, &h, e);
 
-	if (ret)
-		return ret;
-	qi_hash_format(&h, hex);
+	qi_hash_format(h, hex);
 	longer = qi_format_text("%s%s  %s\n", *text ? *text : "", hex, name);
 	free(*text);
 	*text = longer;
 	return longer ? 0 : qi_no_memory(e);
+}
+
+int qi_sums_add(char **text, const char *path, const char *name,
+		struct qi_error *e)
+{
+	struct qi_hash h;
+	int ret = qi_hash_file(path, &h, e);
+
+	return ret ? ret : qi_sums_add_hash(text, &h, name, e);
 }
 
 static void say(void (*fn)(void *arg, const char *text), void *arg,

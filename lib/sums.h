@@ -17,7 +17,10 @@ char *qi_seal(const char *text);
 /* Is it what qi_seal() has made, to the last byte? */
 bool qi_is_sealed(const char *text, size_t len);
 
-/* Append a line of a CHECKSUMS file: the hash of the file at `path`. */
+/* Append a line of a CHECKSUMS file. */
+int qi_sums_add_hash(char **text, const struct qi_hash *h, const char *name,
+		     struct qi_error *e);
+/* The same with the hash of the file at `path`. */
 int qi_sums_add(char **text, const char *path, const char *name,
 		struct qi_error *e);
 /*

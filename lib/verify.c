@@ -12,9 +12,6 @@
 #include "lib/repo.h"
 #include "lib/sums.h"
 
-/* Seconds. */
-#define PAUSE 0.1
-
 struct work {
 	struct qi_repo *r;
 	const struct qi_point *p; /* NULL: what is beside the points */
@@ -96,7 +93,7 @@ static int check_sums(struct work *w, struct qi_error *e)
 /* What is beside the points. */
 static int check_top(struct qi_repo *r, struct qi_verify *v, struct qi_error *e)
 {
-	static const char *const names[] = { "README", "qimg-repository.json" };
+	static const char *const names[] = { "README", QI_REPO_MARK };
 	struct work w = { .r = r, .v = v };
 	int ret;
 
@@ -400,7 +397,7 @@ static int wait_for_others(struct qi_repo *r, size_t i, struct qi_error *e)
 
 	while (!ret && qi_repo_is_changing(r, r->points[i].id) &&
 	       qi_repo_is_busy(r))
-		ret = qi_sleep(PAUSE, e);
+		ret = qi_try_again(-EBUSY, 0, -1, e);
 	return ret;
 }
 
@@ -419,21 +416,19 @@ static int look_below(struct qi_repo *r, size_t i, struct qi_error *e)
 	int changed = 0;
 
 	for (size_t j = 0; j < p->drive_count; j++) {
-		const struct qi_point_drive *d = &p->drives[j];
+		const char *drive = p->drives[j].name;
+		size_t below;
 
-		for (size_t k = i, below; d && d->parent; k = below) {
-			int ret;
+		for (size_t k = i; !qi_repo_below(r, k, drive, &below, NULL) &&
+				   below != SIZE_MAX;
+		     k = below) {
+			int ret = look_again(r, below, e);
 
-			below = qi_repo_index(r, d->parent);
-			if (below >= k)
-				break;
-			ret = look_again(r, below, e);
 			if (ret == -ENOENT)
 				break;
 			if (ret < 0)
 				return ret;
 			changed |= ret;
-			d = qi_point_find(&r->points[below], p->drives[j].name);
 		}
 	}
 	return changed;
