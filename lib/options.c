@@ -107,6 +107,10 @@ int qi_options_find(const char *text, const char *name, char **value)
 			/* The last one counts. */
 			free(*value);
 			*value = strdup(element[n] ? element + n + 1 : "on");
+			if (!*value) {
+				free(element);
+				return -ENOMEM;
+			}
 		}
 		free(element);
 	}

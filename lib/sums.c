@@ -100,10 +100,16 @@ int qi_sums_check(const char *folder, const char *const *names, size_t count,
 		QI_AUTOFREE char *path = qi_path_join(folder, names[i]);
 		QI_AUTOFREE char *line = NULL;
 		size_t n;
+		int ret = path ? qi_sums_add(&line, path, names[i], &why) :
+				 qi_no_memory(&why);
 
-		if (!path)
-			return qi_no_memory(e);
-		if (qi_sums_add(&line, path, names[i], &why)) {
+		/* Nothing is wrong with the file. */
+		if (ret == -EINTR || ret == -ENOMEM) {
+			if (e)
+				*e = why;
+			return ret;
+		}
+		if (ret) {
 			say(fn, arg, "%s", why.text);
 			pos += DIGITS + strlen(names[i]) + 3;
 			continue;
