@@ -20,28 +20,60 @@ int qi_fail(struct qi_error *e, int err, const char *fmt, ...)
 		va_start(ap, fmt);
 		vsnprintf(e->text, sizeof(e->text), fmt, ap);
 		va_end(ap);
+		e->stock[0] = '\0';
 	}
 	return -err;
 }
 
+/* Put what fmt says, and ": ", in front of a text. */
+static void put_in_front(char text[1024], const char *fmt, va_list ap)
+{
+	char longer[1024];
+	size_t n, rest;
+
+	vsnprintf(longer, sizeof(longer) - 3, fmt, ap);
+	n = strlen(longer);
+	memcpy(longer + n, ": ", 3);
+	n += 2;
+	rest = strnlen(text, sizeof(longer) - 1 - n);
+	memcpy(longer + n, text, rest);
+	longer[n + rest] = '\0';
+	memcpy(text, longer, sizeof(longer));
+}
+
 int qi_context(struct qi_error *e, int ret, const char *fmt, ...)
 {
-	char text[sizeof(e->text)];
 	va_list ap;
-	size_t n, rest;
 
 	if (!e)
 		return ret;
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text) - 3, fmt, ap);
+	put_in_front(e->text, fmt, ap);
 	va_end(ap);
-	n = strlen(text);
-	memcpy(text + n, ": ", 3);
-	n += 2;
-	rest = strnlen(e->text, sizeof(text) - 1 - n);
-	memcpy(text + n, e->text, rest);
-	text[n + rest] = '\0';
-	memcpy(e->text, text, sizeof(text));
+	return ret;
+}
+
+int qi_stock(struct qi_error *e, int ret, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!e)
+		return ret;
+	va_start(ap, fmt);
+	vsnprintf(e->stock, sizeof(e->stock), fmt, ap);
+	va_end(ap);
+	return ret;
+}
+
+int qi_stock_context(struct qi_error *e, int ret, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!e || !e->stock[0])
+		return ret;
+	va_start(ap, fmt);
+	put_in_front(e->stock, fmt, ap);
+	va_end(ap);
 	return ret;
 }
 

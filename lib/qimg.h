@@ -28,9 +28,13 @@
 
 /* ------------------------------------------------------------- errors */
 
-/* One line for the user, without a newline. Nothing to free. */
+/*
+ * One line for the user, without a newline. Nothing to free. stock: the same in
+ * the words of qemu-img, for programs that look for those; "": it has none.
+ */
 struct qi_error {
 	char text[1024];
+	char stock[1024];
 };
 
 /*
@@ -43,6 +47,15 @@ int qi_fail(struct qi_error *e, int err, const char *fmt, ...)
 
 /* Put context in front of the text of *e; returns ret unchanged. */
 int qi_context(struct qi_error *e, int ret, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/*
+ * Say what failed just now in the words of qemu-img, too, or put context in
+ * front of them if there are any. Both return ret unchanged.
+ */
+int qi_stock(struct qi_error *e, int ret, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+int qi_stock_context(struct qi_error *e, int ret, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
 /*
