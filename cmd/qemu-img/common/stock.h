@@ -10,6 +10,8 @@
 #ifndef QIMG_STOCK_H
 #define QIMG_STOCK_H
 
+#include <jansson.h>
+
 #include "cmd/common/option.h"
 #include "lib/qimg.h"
 
@@ -74,6 +76,9 @@ void qi_stock_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 int qi_stock_fail(int ret, const struct qi_error *e);
 /* The words alone. */
 const char *qi_stock_words(int ret, const struct qi_error *e);
+
+/* Print a document whose reference is taken, keys in QEMU's order. */
+void qi_stock_json(json_t *value);
 
 /* --------------------------------------------------------------- values */
 
