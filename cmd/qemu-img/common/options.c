@@ -67,7 +67,10 @@ int qi_stock_options_help(const char *format, const char *name)
 
 	if (!o)
 		return qi_stock_say("Unknown file format '%s'", format);
-	printf("Supported %s options:\n", format);
+	if (name)
+		puts("Supported options:");
+	else
+		printf("Supported %s options:\n", format);
 	for (; o->name; o++)
 		if (name || !is_of_file(o->name))
 			help_line(o);

@@ -128,6 +128,15 @@ bool qi_stock_output(const char *text, int *out)
 	return false;
 }
 
+bool qi_stock_cache(const char *text, bool is_source, enum qi_cache *out)
+{
+	if (!text || qi_cache_parse(text, out))
+		return true;
+	qi_stock_say("Invalid %scache option: %s", is_source ? "source " : "",
+		     text);
+	return false;
+}
+
 /* What --object secret can be told. */
 struct secret {
 	char *type, *id, *data, *file, *other;
@@ -232,8 +241,14 @@ int qi_stock_add(struct qi_graph *g, const char *name, bool is_options,
 		 const struct qi_open *how, struct qi_node **out)
 {
 	struct qi_error e = { "", "" };
-	int ret = qi_graph_add(g, name, how, out, &e);
+	int ret;
 
+	if (is_options && how->format) {
+		qi_stock_say("--image-opts and --format are mutually "
+			     "exclusive");
+		return -EINVAL;
+	}
+	ret = qi_graph_add(g, name, how, out, &e);
 	if (ret < 0)
 		qi_stock_fail(ret, &e);
 	return ret;

@@ -90,6 +90,10 @@ bool qi_stock_size(const char *what, const char *text, uint64_t min,
 		   uint64_t max, uint64_t *out);
 /* --output: NULL, human or json; false after a message. */
 bool qi_stock_output(const char *text, int *out);
+/*
+ * -t, or -T if it is the source's; NULL: as it is. False after a message.
+ */
+bool qi_stock_cache(const char *text, bool is_source, enum qi_cache *out);
 /* Take --object: secrets, which nothing here needs; false after a message. */
 bool qi_stock_objects(const struct qi_list *objects);
 
@@ -111,8 +115,9 @@ int qi_stock_open(struct qi_graph *g, const char *name, bool is_options,
 
 /* What library operations are given; `shown` is -p. */
 struct qi_progress qi_stock_progress(bool shown);
-/* At its end, good or bad. */
-void qi_stock_progress_end(int ret);
+/* All is done; and the end, good or bad. */
+void qi_stock_progress_full(void);
+void qi_stock_progress_end(void);
 
 /* -------------------------------------------------- options of formats */
 
