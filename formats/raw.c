@@ -158,10 +158,14 @@ static int take_spec(const struct qi_image_spec *spec,
 		return qi_fail(e, ENOTSUP, "format 'raw' has no backing files");
 	if (text)
 		ret = qi_preallocation_parse(text, mode, e);
+	if (ret)
+		qi_stock(e, ret, "invalid parameter value: %s", text);
 	if (!ret && *mode == QI_PREALLOC_METADATA)
-		ret = qi_fail(e, EINVAL,
-			      "format 'raw' has no metadata; choose off, "
-			      "falloc or full");
+		ret = qi_stock(e,
+			       qi_fail(e, EINVAL,
+				       "format 'raw' has no metadata; choose "
+				       "off, falloc or full"),
+			       "Unsupported preallocation mode: metadata");
 	return ret ? qi_context(e, ret, "option 'preallocation'") : 0;
 }
 

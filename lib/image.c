@@ -166,8 +166,12 @@ static int take_options(const char *path, const struct qi_create *c,
 		return qi_fail(e, EINVAL, "unknown backing format '%s'",
 			       r->backing_format);
 	if (r->backing_format && !r->backing_name)
-		return qi_fail(e, EINVAL,
-			       "a backing format needs a backing file");
+		return qi_stock(e,
+				qi_fail(e, EINVAL,
+					"a backing format needs a backing "
+					"file"),
+				"Backing format cannot be used without "
+				"backing file");
 	if (c->size != QI_NO_OFFSET && !c->ignores_size_option &&
 	    qi_options_get(r->options, "size"))
 		return qi_fail(e, EINVAL,
@@ -459,14 +463,21 @@ static int check_packing(const struct qi_writer *w, const char *format,
 			 struct qi_error *e)
 {
 	if (w->unpacked_by)
-		return qi_fail(e, ENOTSUP,
-			       "compression and option '%s' do not go "
-			       "together",
-			       w->unpacked_by);
+		return qi_stock(e,
+				qi_fail(e, ENOTSUP,
+					"compression and option '%s' do not "
+					"go together",
+					w->unpacked_by),
+				"Compression and preallocation not supported "
+				"at the same time");
 	return w->ops->place_packed ?
 		       0 :
-		       qi_fail(e, ENOTSUP, "format '%s' has no compression",
-			       format);
+		       qi_stock(e,
+				qi_fail(e, ENOTSUP,
+					"format '%s' has no compression",
+					format),
+				"Compression not supported for this file "
+				"format");
 }
 
 int qi_image_fill(struct qi_image *img, struct qi_node *src,

@@ -59,9 +59,10 @@ static bool check_backing(const char *name, const struct qi_create *c)
 			     "'%s'",
 			     name, c->format);
 	else if (c->backing_format && !strcmp(c->format, "raw"))
-		qi_stock_say("%s: Backing format not supported for file format "
-			     "'%s'",
-			     name, c->format);
+		qi_stock_say(
+			"%s: Backing file format not supported for file format "
+			"'%s'",
+			name, c->format);
 	else if (c->backing_name && !*c->backing_name)
 		qi_stock_say("%s: Expected backing file name, got empty string",
 			     name);
@@ -105,8 +106,11 @@ static bool look_at_backing(const char *name, struct qi_create *c)
 	}
 	if (!c->backing_format) {
 		qi_stock_say("%s: Backing file specified without backing "
-			     "format\nDetected format of %s.",
-			     name, qi_node_facts(n)->format);
+			     "format",
+			     name);
+		/* Without an end of the line, as QEMU has it. */
+		fprintf(stderr, "Detected format of %s.",
+			qi_node_facts(n)->format);
 		return false;
 	}
 	if (c->size == QI_NO_OFFSET)
@@ -119,7 +123,7 @@ static int create(const char *name, const char *text, uint64_t size)
 	struct qi_create c = { .format = opt.format,
 			       .size = QI_NO_OFFSET,
 			       .unchecked_backing = opt.unsafe,
-			       .replace = true };
+			       .in_place = true };
 	struct qi_error e = { "", "" };
 	int ret;
 
