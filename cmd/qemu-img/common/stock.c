@@ -288,6 +288,37 @@ int qi_stock_open(struct qi_graph *g, const char *name, bool is_options,
 	return ret;
 }
 
+const char *qi_stock_target(const char *name, const char *prefix)
+{
+	/* Whether a new image can be made by that protocol. */
+	static const struct {
+		const char *name;
+		bool makes;
+	} protocols[] = {
+		{ "file", true },
+		{ "host_device", true },
+		{ "nbd", false },
+		{ "null-co", false },
+	};
+	size_t n = strcspn(name, ":/");
+
+	if (name[n] != ':')
+		return name;
+	for (size_t i = 0; i < sizeof(protocols) / sizeof(*protocols); i++) {
+		if (strlen(protocols[i].name) != n ||
+		    strncmp(protocols[i].name, name, n))
+			continue;
+		if (protocols[i].makes)
+			return name + n + 1;
+		qi_stock_say("%sProtocol driver '%s' does not support image "
+			     "creation",
+			     prefix, protocols[i].name);
+		return NULL;
+	}
+	qi_stock_say("%sUnknown protocol '%.*s'", prefix, (int)n, name);
+	return NULL;
+}
+
 /* --------------------------------------------------- internal snapshots */
 
 bool qi_stock_snapshot(const char *text, struct qi_snapshot_choice *out)

@@ -119,6 +119,13 @@ int qi_stock_open_snapshot(struct qi_graph *g, const char *name,
 			   const struct qi_snapshot_choice *choice,
 			   struct qi_node **out);
 
+/*
+ * The path that a new image of that name has, or NULL after a message: file:
+ * and host_device: lead to one, other protocols do not. prefix: goes in front
+ * of the message, or "".
+ */
+const char *qi_stock_target(const char *name, const char *prefix);
+
 /* ------------------------------------------------------------- progress */
 
 /* What library operations are given; `shown` is -p. */
