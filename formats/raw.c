@@ -107,9 +107,8 @@ static int raw_zero_kept(struct qi_writer *w, uint64_t off, uint64_t len,
 static int raw_finish(struct qi_writer *w, struct qi_error *e)
 {
 	/* The last unit was padded; a device is as long as it is. */
-	int ret = w->file->size <= w->size ?
-			  0 :
-			  qi_file_resize(w->file, w->size, e);
+	bool fits = w->file->is_device || w->file->size <= w->size;
+	int ret = fits ? 0 : qi_file_resize(w->file, w->size, e);
 
 	return ret ? ret : qi_file_sync(w->file, e);
 }
@@ -176,16 +175,31 @@ static int raw_can_build(const struct qi_image_spec *spec, struct qi_error *e)
 	return take_spec(spec, &mode, e);
 }
 
+static int check_device(const struct qi_file *file, uint64_t size,
+			struct qi_error *e)
+{
+	if (size <= file->size)
+		return 0;
+	return qi_stock(e,
+			qi_fail(e, ENOSPC,
+				"'%s' has %llu bytes, and %llu are needed",
+				file->name, (unsigned long long)file->size,
+				(unsigned long long)size),
+			"Cannot grow device files");
+}
+
 static int raw_build(struct qi_file *file, const struct qi_image_spec *spec,
 		     struct qi_writer **out, struct qi_error *e)
 {
 	enum qi_preallocation mode;
+	bool is_new = !file->is_device;
 	int ret = take_spec(spec, &mode, e);
 
 	if (!ret)
-		ret = qi_file_resize(file, spec->size, e);
+		ret = is_new ? qi_file_resize(file, spec->size, e) :
+			       check_device(file, spec->size, e);
 	if (!ret)
-		ret = raw_start(file, spec->size, true, out, e);
+		ret = raw_start(file, spec->size, is_new, out, e);
 	if (ret)
 		return ret;
 	ret = qi_preallocate(*out, 0, spec->size, mode, e);

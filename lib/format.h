@@ -29,12 +29,14 @@ struct qi_node {
 	size_t record_len;
 	struct qi_record *record; /* parsed; see record.h */
 	enum qi_access access;
+	enum qi_cache cache;
 	bool force_share;
 	bool is_named;	    /* by the caller; else found as a backing file */
 	bool opens_backing; /* false: the caller wants this node alone */
 	bool to_check;	    /* open what is damaged, as far as can be */
 	bool mark;	    /* for walks of the graph */
 	char *path, *backing_name, *backing_format; /* owned text of facts */
+	struct qi_snapshot_choice snapshot; /* owned texts; see qi_open */
 	char *data_name;      /* of an external data file, as the caller said */
 	struct qi_node *next; /* in the graph */
 };
@@ -138,6 +140,8 @@ struct qi_format {
 	/* 0 (not mine) to 100 (signature found); pure. */
 	int (*probe)(const uint8_t *head, size_t len);
 	int (*open)(struct qi_node *n, struct qi_error *e);
+	/* Can open() give the disk of n->snapshot? */
+	bool opens_snapshots;
 	void (*close)(struct qi_node *n);
 	/*
 	 * The backing name of an image that may be damaged, hostile or huge,
@@ -265,6 +269,11 @@ struct qi_writer {
 };
 
 /* ------------------------------------------------------------- services */
+
+static inline bool qi_is_snapshot(const struct qi_snapshot_choice *c)
+{
+	return c->id || c->name || c->name_or_id;
+}
 
 int qi_no_memory(struct qi_error *e);
 /* Go on with another range. */

@@ -64,6 +64,7 @@ static void node_free(struct qi_node *n)
 		qi_file_close(n->file, NULL);
 	free(n->path);
 	free(n->data_name);
+	qi_snapshot_choice_clear(&n->snapshot);
 	free(n);
 }
 
@@ -150,8 +151,20 @@ static int open_state(struct qi_node *n, struct qi_error *e)
 	return 0;
 }
 
+/* What `how` says besides the name. */
+static int take_how(struct qi_node *n, const struct qi_open *how,
+		    struct qi_error *e)
+{
+	n->to_check = how->to_check;
+	n->cache = how->cache;
+	return qi_snapshot_choice_copy(&n->snapshot, &how->snapshot) ?
+		       qi_no_memory(e) :
+		       0;
+}
+
 static int node_open(struct qi_graph *g, const struct qi_name *name,
-		     bool to_check, struct qi_node **out, struct qi_error *e)
+		     const struct qi_open *how, struct qi_node **out,
+		     struct qi_error *e)
 {
 	struct qi_node *n = calloc(1, sizeof(*n));
 	int ret;
@@ -159,10 +172,12 @@ static int node_open(struct qi_graph *g, const struct qi_name *name,
 	if (!n)
 		return qi_no_memory(e);
 	n->graph = g;
-	n->to_check = to_check;
 	n->path = strdup(name->path);
-	ret = n->path ? qi_file_open(&n->file, name->path, false, e) :
-			qi_no_memory(e);
+	ret = n->path ? take_how(n, how, e) : qi_no_memory(e);
+	if (!ret)
+		ret = qi_file_open(&n->file, name->path, false, e);
+	if (!ret)
+		ret = qi_file_set_cache(n->file, n->cache, e);
 	if (!ret && name->data) {
 		n->data_name = strdup(name->data);
 		if (!n->data_name)
@@ -175,6 +190,8 @@ static int node_open(struct qi_graph *g, const struct qi_name *name,
 			      "'%s' is in %s format, which has no data files",
 			      n->path, n->format->name);
 	if (!ret)
+		ret = qi_node_check_snapshot(n, e);
+	if (!ret)
 		ret = open_state(n, e);
 	if (ret) {
 		node_free(n);
@@ -184,25 +201,30 @@ static int node_open(struct qi_graph *g, const struct qi_name *name,
 	return 0;
 }
 
-static struct qi_node *find_node(struct qi_graph *g, const struct qi_file *f)
+/* The same file, and the same of its disks. */
+static struct qi_node *find_node(struct qi_graph *g, const struct qi_node *like)
 {
+	const struct qi_file *f = like->file;
 	struct qi_node *n = g->nodes;
 
-	while (n && (n->file->ino != f->ino || n->file->dev != f->dev))
+	while (n &&
+	       (n->file->ino != f->ino || n->file->dev != f->dev ||
+		!qi_snapshot_choice_is_equal(&n->snapshot, &like->snapshot)))
 		n = n->next;
 	return n;
 }
 
 /* The node for a name: one that the graph has, or a new one in it. */
 static int get_node(struct qi_graph *g, const struct qi_name *name,
-		    bool to_check, struct qi_node **out, struct qi_error *e)
+		    const struct qi_open *how, struct qi_node **out,
+		    struct qi_error *e)
 {
 	struct qi_node *n = NULL, *known;
-	int ret = node_open(g, name, to_check, &n, e);
+	int ret = node_open(g, name, how, &n, e);
 
 	if (ret)
 		return ret;
-	known = find_node(g, n->file);
+	known = find_node(g, n);
 	if (known && name->format && strcmp(known->format->name, name->format))
 		ret = qi_fail(e, EINVAL,
 			      "'%s' is taken for %s already, and cannot be %s "
@@ -225,6 +247,7 @@ static int open_backing(struct qi_node *n, struct qi_error *e)
 {
 	QI_AUTOFREE char *where = qi_name_beside(n->path, n->backing_name);
 	struct qi_name name = { 0 };
+	const struct qi_open how = { .cache = n->cache };
 	struct qi_node *b;
 	int ret = where ? qi_name_parse(&name, where, e) : qi_no_memory(e);
 
@@ -234,7 +257,7 @@ static int open_backing(struct qi_node *n, struct qi_error *e)
 			ret = qi_no_memory(e);
 	}
 	if (!ret)
-		ret = get_node(n->graph, &name, false, &b, e);
+		ret = get_node(n->graph, &name, &how, &b, e);
 	qi_name_clear(&name);
 	if (ret)
 		return qi_context(e, ret, "backing file of '%s'", n->path);
@@ -291,7 +314,7 @@ int qi_graph_add(struct qi_graph *g, const char *name,
 		free(parsed.format);
 		parsed.format = strdup(how->format);
 	}
-	ret = get_node(g, &parsed, how->to_check, &n, e);
+	ret = get_node(g, &parsed, how, &n, e);
 	qi_name_clear(&parsed);
 	if (ret)
 		return ret;
@@ -401,7 +424,13 @@ static int make_writable(struct qi_node *n, struct qi_error *e)
 
 	if (n->access != QI_ACCESS_WRITE || n->file->writable)
 		return 0;
+	if (qi_is_snapshot(&n->snapshot))
+		return qi_fail(e, EINVAL,
+			       "an internal snapshot of '%s' cannot be written",
+			       n->path);
 	ret = qi_file_open(&f, n->path, true, e);
+	if (!ret)
+		ret = qi_file_set_cache(f, n->cache, e);
 	if (ret)
 		return ret;
 	if (f->dev != n->file->dev || f->ino != n->file->ino) {
@@ -479,6 +508,9 @@ static int lock_data(struct qi_node *n, struct qi_error *e)
 	int ret = n->format->open_data ? n->format->open_data(n, e) : 0;
 
 	if (ret || n->data == n->file)
+		return ret;
+	ret = qi_file_set_cache(n->data, n->cache, e);
+	if (ret)
 		return ret;
 	ret = qi_lock(n->data, n->access, n->force_share, e);
 	return ret == -ENOLCK ? 0 : ret;

@@ -181,6 +181,8 @@ static int qcow2_open(struct qi_node *n, struct qi_error *e)
 			      "'%s' has no external data file, so none can "
 			      "be named",
 			      n->path);
+	if (!ret && qi_is_snapshot(&n->snapshot))
+		ret = qcow2_snapshot_show(q, &n->snapshot, e);
 	if (!ret)
 		ret = qcow2_bitmaps_load(q, e);
 	if (!ret)
@@ -315,6 +317,7 @@ const struct qi_format qi_format_qcow2 = {
 	.options = qcow2_options,
 	.probe = qcow2_probe,
 	.open = qcow2_open,
+	.opens_snapshots = true,
 	.close = qcow2_close,
 	.peek_backing = qcow2_peek_backing,
 	.open_data = qcow2_open_node_data,
