@@ -14,8 +14,9 @@
 /* Runs of zeroes of this size become holes, as in qemu-img. */
 #define RAW_UNIT 4096
 
-static int raw_probe(const uint8_t *head, size_t len)
+static int raw_probe(const uint8_t *head, size_t len, const char *name)
 {
+	(void)name;
 	(void)head;
 	(void)len;
 	return 1;

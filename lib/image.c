@@ -201,12 +201,19 @@ static int resolve(const char *path, const struct qi_create *c,
 
 	*r = (struct resolved){ .size = c->size, .backing_size = QI_NO_OFFSET };
 	r->format = qi_format_find(c->format);
-	if (!r->format || !r->format->build)
-		return qi_fail(e, EINVAL,
-			       r->format ?
-				       "images of format '%s' cannot be made" :
-				       "unknown format '%s'",
-			       c->format);
+	if (!r->format)
+		return qi_stock(
+			e, qi_fail(e, EINVAL, "unknown format '%s'", c->format),
+			"Unknown file format '%s'", c->format);
+	if (!r->format->build)
+		return qi_stock(e,
+				qi_fail(e, ENOTSUP,
+					"format '%s' is recognised, but making "
+					"such images is not supported",
+					c->format),
+				"Format driver '%s' does not support image "
+				"creation",
+				c->format);
 	ret = take_options(path, c, r, e);
 	if (!ret && r->backing_name && !c->unchecked_backing)
 		ret = look_at_backing(path, r, e);

@@ -293,7 +293,7 @@ static int convert_into(struct task *t, struct qi_node *source)
 
 	if (ret < 0)
 		return ret;
-	if (opt.target_is_zero && qi_node_facts(target)->backing) {
+	if (opt.target_is_zero && opt.backing) {
 		/* QEMU's exit code is 0, though nothing was done. */
 		qi_stock_say("Cannot use --target-is-zero when the "
 			     "destination image has a backing file");

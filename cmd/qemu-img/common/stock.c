@@ -368,7 +368,6 @@ int qi_stock_open_snapshot(struct qi_graph *g, const char *name,
 	if (ret >= 0)
 		ret = qi_graph_lock(g, 0, &e);
 	if (ret < 0)
-		qi_stock_say("Failed to load snapshot: %s",
-			     qi_stock_words(ret, &e));
+		qi_stock_fail(ret, &e);
 	return ret;
 }
