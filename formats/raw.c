@@ -157,10 +157,14 @@ static int take_spec(const struct qi_image_spec *spec,
 		return qi_fail(e, ENOTSUP, "format 'raw' has no backing files");
 	if (text)
 		ret = qi_preallocation_parse(text, mode, e);
+	if (ret)
+		qi_stock(e, ret, "invalid parameter value: %s", text);
 	if (!ret && *mode == QI_PREALLOC_METADATA)
-		ret = qi_fail(e, EINVAL,
-			      "format 'raw' has no metadata; choose off, "
-			      "falloc or full");
+		ret = qi_stock(e,
+			       qi_fail(e, EINVAL,
+				       "format 'raw' has no metadata; choose "
+				       "off, falloc or full"),
+			       "Unsupported preallocation mode: metadata");
 	return ret ? qi_context(e, ret, "option 'preallocation'") : 0;
 }
 
@@ -182,6 +186,16 @@ static int check_device(const struct qi_file *file, uint64_t size,
 				file->name, (unsigned long long)file->size,
 				(unsigned long long)size),
 			"Cannot grow device files");
+}
+
+/* Holes count, too. */
+static int raw_measure(const struct qi_image_spec *spec, struct qi_node *src,
+		       struct qi_measurement *out, struct qi_error *e)
+{
+	(void)e;
+	out->required = src ? src->facts.size : qi_round_up(spec->size, SECTOR);
+	out->fully_allocated = out->required;
+	return 0;
 }
 
 static int raw_build(struct qi_file *file, const struct qi_image_spec *spec,
@@ -258,6 +272,7 @@ const struct qi_format qi_format_raw = {
 	.close = raw_close,
 	.map = raw_map,
 	.can_build = raw_can_build,
+	.measure = raw_measure,
 	.build = raw_build,
 	.edit = raw_edit,
 	.resize = &raw_resize_ops,

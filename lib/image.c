@@ -173,8 +173,12 @@ static int take_options(const char *path, const struct qi_create *c,
 		return qi_fail(e, EINVAL, "unknown backing format '%s'",
 			       r->backing_format);
 	if (r->backing_format && !r->backing_name)
-		return qi_fail(e, EINVAL,
-			       "a backing format needs a backing file");
+		return qi_stock(e,
+				qi_fail(e, EINVAL,
+					"a backing format needs a backing "
+					"file"),
+				"Backing format cannot be used without "
+				"backing file");
 	if (c->size != QI_NO_OFFSET && !c->ignores_size_option &&
 	    qi_options_get(r->options, "size"))
 		return qi_fail(e, EINVAL,

@@ -217,6 +217,11 @@ struct qi_format_option {
 const char *const *qi_format_names(void);
 const struct qi_format_option *qi_format_options(const char *format);
 bool qi_format_can_create(const char *format);
+/*
+ * Cut the first element off *text, a list "a=b,c=d" as after -o; ",," in it
+ * stands for a comma. malloc'd; NULL without memory.
+ */
+char *qi_option_next(const char **text);
 
 /* "64k", "0x200", "1.5G": bytes, up to 2^63 - 1. False when it is no size. */
 bool qi_parse_size(const char *text, uint64_t *out);

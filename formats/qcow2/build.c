@@ -509,11 +509,14 @@ static int take_spec(struct builder *b, const struct qi_image_spec *spec,
 	b->l2_bits = h->cluster_bits - (b->entry_words == 2 ? 4 : 3);
 	entries = qcow2_l1_entries(h->cluster_bits, b->l2_bits, h->size);
 	if (entries * sizeof(be64) > QCOW2_MAX_L1_BYTES)
-		return qi_fail(e, EFBIG,
-			       "a disk of %llu bytes is too large "
-			       "for clusters of %u bytes",
-			       (unsigned long long)h->size,
-			       1u << h->cluster_bits);
+		return qi_stock(e,
+				qi_fail(e, EFBIG,
+					"a disk of %llu bytes is too large "
+					"for clusters of %u bytes",
+					(unsigned long long)h->size,
+					1u << h->cluster_bits),
+				"The image size is too large for file format "
+				"'qcow2' (try using a larger cluster size)");
 	h->l1_size = (uint32_t)entries;
 	return 0;
 }
