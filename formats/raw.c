@@ -198,6 +198,16 @@ static int write_first_block(struct qi_file *file, uint64_t size,
 	return size ? qi_file_write(file, 0, len, zeroes, e) : 0;
 }
 
+/* Holes count, too. */
+static int raw_measure(const struct qi_image_spec *spec, struct qi_node *src,
+		       struct qi_measurement *out, struct qi_error *e)
+{
+	(void)e;
+	out->required = src ? src->facts.size : qi_round_up(spec->size, SECTOR);
+	out->fully_allocated = out->required;
+	return 0;
+}
+
 static int raw_build(struct qi_file *file, const struct qi_image_spec *spec,
 		     struct qi_writer **out, struct qi_error *e)
 {
@@ -274,6 +284,7 @@ const struct qi_format qi_format_raw = {
 	.close = raw_close,
 	.map = raw_map,
 	.can_build = raw_can_build,
+	.measure = raw_measure,
 	.build = raw_build,
 	.edit = raw_edit,
 	.resize = &raw_resize_ops,

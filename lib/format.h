@@ -185,6 +185,12 @@ struct qi_format {
 		     struct qi_error *e);
 	/* What build() would say of these options. NULL: it takes all. */
 	int (*can_build)(const struct qi_image_spec *spec, struct qi_error *e);
+	/*
+	 * How large an image of spec->size would be; with src, which may have
+	 * another size, of what that reads as. See qi_measure().
+	 */
+	int (*measure)(const struct qi_image_spec *spec, struct qi_node *src,
+		       struct qi_measurement *out, struct qi_error *e);
 	/* Start a new image in an empty file, which stays the caller's. */
 	int (*build)(struct qi_file *file, const struct qi_image_spec *spec,
 		     struct qi_writer **out, struct qi_error *e);

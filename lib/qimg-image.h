@@ -146,8 +146,9 @@ struct qi_bench {
 	bool no_drain;	   /* a flush does not wait for writes in flight */
 };
 /*
- * Requests that would go past the end start at the beginning. *seconds: what
- * all of them took. Nothing is changed beside guest data and its mapping.
+ * Offsets start again when they have come to the end; a request that goes past
+ * it fails, as with qemu-img. *seconds: what all of them took. Writes are
+ * durable when this returns.
  */
 int qi_bench(struct qi_node *n, const struct qi_bench *b, double *seconds,
 	     struct qi_error *e);

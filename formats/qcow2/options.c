@@ -140,18 +140,25 @@ static int take_clusters(struct qcow2_header *h, const struct qi_options *o,
 				"cluster sizes of at least %u bytes",
 				QCOW2_MIN_EXTENDED_CLUSTER);
 	h->incompatible |= QCOW2_INCOMPAT_EXTENDED_L2;
-	return needs_v3(h, "extended_l2", "Extended L2 entries are", e);
+	return 0;
 }
 
-static int take_refcounts(struct qcow2_header *h, const struct qi_options *o,
-			  struct qi_error *e)
+static int check_extended(const struct qcow2_header *h, struct qi_error *e)
+{
+	return h->incompatible & QCOW2_INCOMPAT_EXTENDED_L2 ?
+		       needs_v3(h, "extended_l2", "Extended L2 entries are",
+				e) :
+		       0;
+}
+
+/* use: what makes it version 3, in the words of qemu-img */
+static int take_refcount_bits(struct qcow2_header *h,
+			      const struct qi_options *o, const char *use,
+			      struct qi_error *e)
 {
 	uint64_t bits;
-	bool lazy;
 	int ret = qi_options_get_size(o, "refcount_bits", 16, &bits, e);
 
-	if (!ret)
-		ret = qi_options_get_bool(o, "lazy_refcounts", false, &lazy, e);
 	if (ret)
 		return ret;
 	if (!bits || bits > 64 || bits & (bits - 1))
@@ -162,15 +169,38 @@ static int take_refcounts(struct qcow2_header *h, const struct qi_options *o,
 				"Refcount width must be a power of two and "
 				"may not exceed 64 bits");
 	h->refcount_order = (unsigned)__builtin_ctzll(bits);
-	h->compatible = lazy ? QCOW2_COMPAT_LAZY_REFCOUNTS : 0;
-	if (lazy)
-		ret = needs_v3(h, "lazy_refcounts", "Lazy refcounts", e);
-	if (!ret && bits != 16 && needs_v3(h, "refcount_bits", "", e))
+	if (bits != 16 && needs_v3(h, "refcount_bits", "", e))
 		ret = qi_stock(e, -EINVAL,
 			       "Different refcount widths than 16 bits require "
-			       "compatibility level 1.1 or above (use "
-			       "version=v3 or greater)");
+			       "compatibility level 1.1 or above (use %s or "
+			       "greater)",
+			       use);
 	return ret;
+}
+
+static int take_refcounts(struct qcow2_header *h, const struct qi_options *o,
+			  struct qi_error *e)
+{
+	bool lazy;
+	int ret = qi_options_get_bool(o, "lazy_refcounts", false, &lazy, e);
+
+	if (!ret && lazy)
+		ret = needs_v3(h, "lazy_refcounts", "Lazy refcounts", e);
+	if (ret)
+		return ret;
+	h->compatible = lazy ? QCOW2_COMPAT_LAZY_REFCOUNTS : 0;
+	return take_refcount_bits(h, o, "version=v3", e);
+}
+
+int qcow2_take_layout(struct qcow2_header *h, const struct qi_options *o,
+		      struct qi_error *e)
+{
+	int ret = take_clusters(h, o, e);
+
+	if (!ret && take_version(h, o, e))
+		ret = qi_stock(e, -EINVAL, "Invalid compatibility level: '%s'",
+			       qi_options_get(o, "compat"));
+	return ret ? ret : take_refcount_bits(h, o, "compat=1.1", e);
 }
 
 static int take_backing(struct qcow2_header *h,
@@ -268,6 +298,8 @@ int qcow2_take_options(struct qcow2_header *h, const struct qi_image_spec *spec,
 		ret = take_compression(h, o, e);
 	if (!ret)
 		ret = take_clusters(h, o, e);
+	if (!ret)
+		ret = check_extended(h, e);
 	if (!ret)
 		ret = take_refcounts(h, o, e);
 	if (!ret)

@@ -328,6 +328,7 @@ const struct qi_format qi_format_qcow2 = {
 	.details = qcow2_details,
 	.check = qcow2_check,
 	.can_build = qcow2_can_build,
+	.measure = qcow2_measure,
 	.build = qcow2_build,
 	.edit = qcow2_edit,
 	.resize = &qcow2_resize_ops,
