@@ -267,6 +267,8 @@ struct qi_writer {
 /* ------------------------------------------------------------- services */
 
 int qi_no_memory(struct qi_error *e);
+/* The name that an image has in messages of QEMU; another one each time. */
+#define QI_STOCK_NODE "#block100"
 /* Go on with another range. */
 void qi_scan_seek(struct qi_scan *s, uint64_t off, uint64_t len);
 /* Bytes of an extent of qi_scan_next(), inside it. */

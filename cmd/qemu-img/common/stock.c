@@ -234,6 +234,7 @@ struct qi_graph *qi_stock_graph(void)
 		exit(QI_EXIT_FAILED);
 	}
 	qi_graph_on_warning(g, on_warning, NULL);
+	qi_graph_be_stock(g);
 	return g;
 }
 
