@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #include "formats/qcow2/qcow2.h"
+#include "lib/graph.h"
 
 /* What is wanted; what is not asked for is as it is. */
 struct wish {
@@ -32,11 +33,23 @@ static int parse_version(const struct qi_options *o, struct wish *w,
 	else if (!strcmp(text, "1.1") || !strcmp(text, "v3"))
 		w->version = 3;
 	else
-		return qi_fail(e, EINVAL,
-			       "unknown compatibility level '%s': it is 0.10 "
-			       "or 1.1",
-			       text);
+		return qi_stock(e,
+				qi_fail(e, EINVAL,
+					"unknown compatibility level '%s': it "
+					"is 0.10 or 1.1",
+					text),
+				"Unknown compatibility level %s", text);
 	return 0;
+}
+
+static int bad_width(struct qi_error *e)
+{
+	return qi_stock(e,
+			qi_fail(e, EINVAL,
+				"refcount_bits must be a power of two up to "
+				"64"),
+			"Refcount width must be a power of two and may not "
+			"exceed 64 bits");
 }
 
 static int parse_width(const struct qi_options *o, struct wish *w,
@@ -49,8 +62,7 @@ static int parse_width(const struct qi_options *o, struct wish *w,
 	if (ret)
 		return ret;
 	if (!bits || bits > 64 || bits & (bits - 1))
-		return qi_fail(e, EINVAL,
-			       "refcount_bits must be a power of two up to 64");
+		return bad_width(e);
 	w->refcount_order = (unsigned)__builtin_ctzll(bits);
 	return 0;
 }
@@ -96,13 +108,18 @@ static int check_backing(const struct qcow2 *q, const struct qi_options *o,
 	const char *is = n->backing_name ? n->backing_name : "";
 	const char *is_format = n->backing_format ? n->backing_format : "";
 
+	/* QEMU wants none of them, or both. */
 	if ((!name || !strcmp(name, is)) &&
-	    (!format || !strcmp(format, is_format)))
+	    (!format || !strcmp(format, is_format)) &&
+	    (!name == !format || !qi_graph_is_stock(n->graph)))
 		return 0;
-	return qi_fail(e, EINVAL,
-		       "cannot amend the backing file of '%s'; use 'qemu-img "
-		       "rebase'",
-		       n->path);
+	return qi_stock(e,
+			qi_fail(e, EINVAL,
+				"cannot amend the backing file of '%s'; use "
+				"'qemu-img rebase'",
+				n->path),
+			"Cannot amend the backing file\n"
+			"You can use 'qemu-img rebase' instead.");
 }
 
 static int check_data_file(const struct qcow2 *q, const struct wish *w,
@@ -114,16 +131,23 @@ static int check_data_file(const struct qcow2 *q, const struct wish *w,
 	int ret;
 
 	if (w->raw && !(q->h.autoclear & QCOW2_AUTOCLEAR_RAW_DATA))
-		return qi_fail(e, EINVAL,
-			       "data_file_raw can only be given when an image "
-			       "is made");
+		return qi_stock(e,
+				qi_fail(e, EINVAL,
+					"data_file_raw can only be given when "
+					"an image is made"),
+				"data-file-raw cannot be set on existing "
+				"images");
 	if (!w->data_file)
 		return 0;
 	if (!qcow2_has_data_file(q))
-		return qi_fail(e, EINVAL,
-			       "data_file can only be given for an image whose "
-			       "data is in another file, and '%s' is not one",
-			       q->file->name);
+		return qi_stock(e,
+				qi_fail(e, EINVAL,
+					"data_file can only be given for an "
+					"image whose data is in another file, "
+					"and '%s' is not one",
+					q->file->name),
+				"data-file can only be set for images that use "
+				"an external data file");
 	if (!*w->data_file)
 		return qi_fail(e, EINVAL,
 			       "data_file needs a name: the data of '%s' is in "
@@ -141,6 +165,21 @@ static int check_data_file(const struct qcow2 *q, const struct wish *w,
 	return ret;
 }
 
+static int refuse_width(const struct qcow2 *q, const struct wish *w,
+			struct qi_error *e)
+{
+	qi_fail(e, EINVAL,
+		"refcounts of other than 16 bits need version 3 (compat=1.1); "
+		"add refcount_bits=16, or leave the version");
+	if (w->refcount_order == q->h.refcount_order)
+		return qi_stock(e, -EINVAL,
+				"compat=0.10 requires refcount_bits=16");
+	return qi_stock(e, -EINVAL,
+			"Refcount widths other than 16 bits require "
+			"compatibility level 1.1 or above (use compat=1.1 or "
+			"greater)");
+}
+
 static int check_version(struct qcow2 *q, const struct wish *w,
 			 struct qi_error *e)
 {
@@ -149,13 +188,14 @@ static int check_version(struct qcow2 *q, const struct wish *w,
 	if (w->version > 2)
 		return 0;
 	if (w->refcount_order != 4)
-		return qi_fail(e, EINVAL,
-			       "refcounts of other than 16 bits need version 3 "
-			       "(compat=1.1); add refcount_bits=16, or leave "
-			       "the version");
+		return refuse_width(q, w, e);
 	if (w->lazy && !was_lazy)
-		return qi_fail(e, EINVAL,
-			       "lazy refcounts need version 3 (compat=1.1)");
+		return qi_stock(
+			e,
+			qi_fail(e, EINVAL,
+				"lazy refcounts need version 3 (compat=1.1)"),
+			"Lazy refcounts only supported with compatibility "
+			"level 1.1 and above (use compat=1.1 or greater)");
 	return q->h.version > 2 ? qcow2_downgrade_check(q, w->size, e) : 0;
 }
 
