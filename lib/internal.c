@@ -75,3 +75,53 @@ int qi_internal_snapshot_edit(struct qi_node *n, enum qi_internal_verb verb,
 	qi_internal_snapshots_free(all, count);
 	return ret;
 }
+
+/* ------------------------------------------------------ one to be read */
+
+void qi_snapshot_choice_clear(struct qi_snapshot_choice *c)
+{
+	free((char *)c->id);
+	free((char *)c->name);
+	free((char *)c->name_or_id);
+}
+
+int qi_snapshot_choice_copy(struct qi_snapshot_choice *to,
+			    const struct qi_snapshot_choice *c)
+{
+	to->id = c->id ? strdup(c->id) : NULL;
+	to->name = c->name ? strdup(c->name) : NULL;
+	to->name_or_id = c->name_or_id ? strdup(c->name_or_id) : NULL;
+	to->keeps_size = c->keeps_size;
+	return (c->id && !to->id) || (c->name && !to->name) ||
+			       (c->name_or_id && !to->name_or_id) ?
+		       -ENOMEM :
+		       0;
+}
+
+static bool is_text_equal(const char *a, const char *b)
+{
+	return a && b ? !strcmp(a, b) : a == b;
+}
+
+bool qi_snapshot_choice_is_equal(const struct qi_snapshot_choice *a,
+				 const struct qi_snapshot_choice *b)
+{
+	return is_text_equal(a->id, b->id) && is_text_equal(a->name, b->name) &&
+	       is_text_equal(a->name_or_id, b->name_or_id) &&
+	       a->keeps_size == b->keeps_size;
+}
+
+int qi_node_check_snapshot(const struct qi_node *n, struct qi_error *e)
+{
+	if (!qi_is_snapshot(&n->snapshot) || n->format->opens_snapshots)
+		return 0;
+	return qi_stock(e,
+			qi_fail(e, ENOTSUP,
+				"'%s' is in %s format, which has no internal "
+				"snapshots",
+				n->path, n->format->name),
+			"Failed to load snapshot: Block format '%s' used by "
+			"device '' does not support temporarily loading "
+			"internal snapshots",
+			n->format->name);
+}

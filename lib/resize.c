@@ -50,8 +50,8 @@ static int has_tail(struct qi_node *n, uint64_t *end, struct qi_error *e)
 
 	*end = qi_round_up(off, unit);
 	while (off < *end) {
-		int count = n->format->map(n, off, *end - off, x,
-					   CLUSTER_EXTENTS, e);
+		int count =
+			qi_node_map(n, off, *end - off, x, CLUSTER_EXTENTS, e);
 
 		for (int i = 0; i < count; i++) {
 			if (x[i].flags & QI_EXT_DATA)

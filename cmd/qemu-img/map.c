@@ -2,6 +2,8 @@
 /*
  * map.c - qemu-img map
  */
+#include <stdio.h>
+
 #include "cmd/common/extents.h"
 #include "cmd/common/image.h"
 #include "cmd/qemu-img/common/stock.h"
@@ -23,6 +25,14 @@ static const struct qi_stock_option options[] = {
 	{ "max-length", 'l', QI_STOCK_TEXT, &opt.length },
 	QI_STOCK_END,
 };
+
+/* QEMU's list is never empty. */
+static void print_nothing(uint64_t start)
+{
+	printf("[{ \"start\": %llu, \"length\": 0, \"depth\": 0, "
+	       "\"present\": false, \"zero\": false, \"data\": false}]\n",
+	       (unsigned long long)start);
+}
 
 static int run(int argc, char **argv)
 {
@@ -47,6 +57,11 @@ static int run(int argc, char **argv)
 	    !qi_stock_objects(&opt.objects) ||
 	    qi_stock_open(g, argv[0], opt.image_opts, &how, &n) < 0)
 		return QI_EXIT_FAILED;
+	if (output == QI_OUTPUT_JSON &&
+	    (!length || start >= qi_node_facts(n)->size)) {
+		print_nothing(start);
+		return QI_EXIT_OK;
+	}
 	ret = qi_extents_print(n, start, length, output == QI_OUTPUT_JSON, &e);
 	return ret < 0 ? qi_stock_fail(ret, &e) : QI_EXIT_OK;
 }

@@ -341,6 +341,10 @@ struct qcow2_snapshots {
 int qcow2_snapshots_read(struct qcow2 *q, struct qcow2_snapshots *out,
 			 struct qi_error *e);
 void qcow2_snapshots_free(struct qcow2_snapshots *s);
+/* Make the disk of q that of a snapshot, for reading. */
+int qcow2_snapshot_show(struct qcow2 *q,
+			const struct qi_snapshot_choice *choice,
+			struct qi_error *e);
 extern const struct qi_snapshot_ops qcow2_snapshot_ops;
 
 /* ------------------------------------------------------------ dirty.c */

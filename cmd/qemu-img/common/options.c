@@ -218,8 +218,7 @@ static char *next_option(const char **text, const char **value)
 	return element;
 }
 
-/* Hold on to a text as long as the program runs. */
-static const char *keep(const char *text)
+const char *qi_stock_keep(const char *text)
 {
 	static struct qi_list kept;
 
@@ -234,9 +233,9 @@ static bool take_member(struct qi_create *c, const char *name,
 	if (!strcmp(name, "size"))
 		return !parse_size(value, &c->size);
 	if (!strcmp(name, "backing_file"))
-		c->backing_name = keep(value);
+		c->backing_name = qi_stock_keep(value);
 	else if (!strcmp(name, "backing_fmt"))
-		c->backing_format = keep(value);
+		c->backing_format = qi_stock_keep(value);
 	else
 		return false;
 	return true;
@@ -271,7 +270,7 @@ bool qi_stock_take_options(const char *name, const char *text,
 		free(rest);
 		rest = longer;
 	}
-	c->options = *rest ? keep(rest) : NULL;
+	c->options = *rest ? qi_stock_keep(rest) : NULL;
 	return true;
 }
 
@@ -316,6 +315,8 @@ struct shown {
 	const char *name, *dflt;
 };
 static const struct shown qcow2_shown[] = {
+	{ "encryption", NULL },
+	{ "encrypt.format", NULL },
 	{ "cluster_size", "64k" },
 	{ "extended_l2", "off" },
 	{ "preallocation", NULL },

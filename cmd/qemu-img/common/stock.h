@@ -117,6 +117,21 @@ int qi_stock_add(struct qi_graph *g, const char *name, bool is_options,
 int qi_stock_open(struct qi_graph *g, const char *name, bool is_options,
 		  const struct qi_open *how, struct qi_node **out);
 
+/* -l: "snapshot.id=ID,snapshot.name=NAME" or one of both; lasts for ever. */
+bool qi_stock_snapshot(const char *text, struct qi_snapshot_choice *out);
+/* qi_stock_open() of an internal snapshot, if one is chosen. */
+int qi_stock_open_snapshot(struct qi_graph *g, const char *name,
+			   bool is_options, const struct qi_open *how,
+			   const struct qi_snapshot_choice *choice,
+			   struct qi_node **out);
+
+/*
+ * The path that a new image of that name has, or NULL after a message: file:
+ * and host_device: lead to one, other protocols do not. prefix: goes in front
+ * of the message, or "".
+ */
+const char *qi_stock_target(const char *name, const char *prefix);
+
 /* ------------------------------------------------------------- progress */
 
 /* What library operations are given; `shown` is -p. */
@@ -126,6 +141,9 @@ void qi_stock_progress_full(void);
 void qi_stock_progress_end(void);
 
 /* -------------------------------------------------- options of formats */
+
+/* A copy of a text that lasts as long as the program. */
+const char *qi_stock_keep(const char *text);
 
 /* All of -o as one list, malloc'd; NULL: none, or false after a message. */
 bool qi_stock_join(const struct qi_list *list, char **out);
