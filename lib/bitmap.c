@@ -70,16 +70,18 @@ int qi_bitmap_check_place(struct qi_node *n, const char *name, bool record,
 	int ret = check_name(name, e);
 
 	if (!ret && !n->facts.size)
-		ret = qi_stock(e,
-			       qi_fail(e, ESTALE,
-				       "'%s' has a disk of 0 bytes, which can "
-				       "have no bitmaps",
-				       n->path),
-			       "Lost persistent bitmaps during inactivation of "
-			       "node '" QI_STOCK_NODE "': No memory");
+		ret = qi_fail(e, ESTALE,
+			      "'%s' has a disk of 0 bytes, which "
+			      "can have no bitmaps",
+			      n->path);
 	if (!ret)
 		ret = record ? qi_node_can_store(n, e) : qi_node_can_hold(n, e);
-	return ret;
+	return ret && n->format->bitmaps ?
+		       qi_stock_context(e, ret,
+					"Can't make bitmap '%s' persistent in "
+					"'" QI_STOCK_NODE "'",
+					name) :
+		       ret;
 }
 
 int qi_bitmap_check_edit(struct qi_node *n, const struct qi_bitmap_edit *edit,

@@ -127,9 +127,9 @@ static int delete (struct qi_node *n)
 static int run(int argc, char **argv)
 {
 	QI_AUTO_GRAPH struct qi_graph *g = qi_stock_graph();
-	const bool writes = opt.apply || opt.create || opt.delete;
-	struct qi_open how = { .access = writes ? QI_ACCESS_WRITE :
-						  QI_ACCESS_READ,
+	/* Without an action it is opened for one, and that is all. */
+	struct qi_open how = { .access = opt.list ? QI_ACCESS_READ :
+						    QI_ACCESS_WRITE,
 			       .force_share = opt.share };
 	struct qi_node *n;
 
@@ -137,7 +137,7 @@ static int run(int argc, char **argv)
 		return QI_EXIT_FAILED;
 	if (argc != 1)
 		return qi_stock_mistake("Expecting one image file name");
-	if (writes && opt.share)
+	if (!opt.list && opt.share)
 		return qi_stock_say("Could not open '%s': force-share=on can "
 				    "only be used with read-only images",
 				    argv[0]);
@@ -146,7 +146,8 @@ static int run(int argc, char **argv)
 	return opt.create ? create(n) :
 	       opt.apply  ? apply(n) :
 	       opt.delete ? delete (n) :
-			    list(n);
+	       opt.list	  ? list(n) :
+			    QI_EXIT_OK;
 }
 
 const struct qi_stock_command qi_stock_command_snapshot = {

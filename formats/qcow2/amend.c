@@ -42,12 +42,9 @@ static int parse_version(const struct qi_options *o, struct wish *w,
 	return 0;
 }
 
-static int bad_width(struct qi_error *e)
+static int stock_width(struct qi_error *e, int ret)
 {
-	return qi_stock(e,
-			qi_fail(e, EINVAL,
-				"refcount_bits must be a power of two up to "
-				"64"),
+	return qi_stock(e, ret,
 			"Refcount width must be a power of two and may not "
 			"exceed 64 bits");
 }
@@ -60,11 +57,22 @@ static int parse_width(const struct qi_options *o, struct wish *w,
 				      1ull << w->refcount_order, &bits, e);
 
 	if (ret)
-		return ret;
+		return stock_width(e, ret);
 	if (!bits || bits > 64 || bits & (bits - 1))
-		return bad_width(e);
+		return stock_width(e,
+				   qi_fail(e, EINVAL,
+					   "refcount_bits must be a power of "
+					   "two up to 64"));
 	w->refcount_order = (unsigned)__builtin_ctzll(bits);
 	return 0;
+}
+
+static int parse_size(const struct qcow2 *q, const struct qi_options *o,
+		      struct wish *w, struct qi_error *e)
+{
+	int ret = qi_options_get_size(o, "size", q->h.size, &w->size, e);
+
+	return ret ? qi_stock(e, ret, "Image size cannot be negative") : 0;
 }
 
 static int parse(const struct qcow2 *q, const struct qi_options *o,
@@ -89,7 +97,7 @@ static int parse(const struct qcow2 *q, const struct qi_options *o,
 		ret = qi_options_get_bool(o, "data_file_raw", w->raw, &w->raw,
 					  e);
 	if (!ret)
-		ret = qi_options_get_size(o, "size", q->h.size, &w->size, e);
+		ret = parse_size(q, o, w, e);
 	/* As in QEMU: no size is no wish. */
 	if (!w->size)
 		w->size = q->h.size;
@@ -148,6 +156,9 @@ static int check_data_file(const struct qcow2 *q, const struct wish *w,
 					q->file->name),
 				"data-file can only be set for images that use "
 				"an external data file");
+	/* QEMU does not look at it. */
+	if (qi_graph_is_stock(q->node->graph))
+		return 0;
 	if (!*w->data_file)
 		return qi_fail(e, EINVAL,
 			       "data_file needs a name: the data of '%s' is in "
@@ -216,12 +227,34 @@ static int check_size(struct qi_node *n, const struct wish *w,
 	return ret;
 }
 
+static int check_encryption(const struct qi_node *n, const struct qi_options *o,
+			    struct qi_error *e)
+{
+	for (const struct qi_format_option *k = qcow2_amend_ops.options;
+	     k->name; k++) {
+		if (strncmp(k->name, "encrypt.", 8) ||
+		    !qi_options_get(o, k->name))
+			continue;
+		return qi_stock(e,
+				qi_fail(e, ENOTSUP,
+					"cannot set %s of '%s': keys of "
+					"encrypted images cannot be changed",
+					k->name, n->path),
+				"Can't amend encryption options - encryption "
+				"not present");
+	}
+	return 0;
+}
+
 static int check(struct qi_node *n, const struct qi_options *o,
 		 struct qi_error *e)
 {
 	struct qcow2 *q = qcow2_of(n);
 	struct wish w;
 	int ret = parse(q, o, &w, e);
+
+	if (!ret)
+		ret = check_encryption(n, o, e);
 
 	if (!ret)
 		ret = check_backing(q, o, e);
@@ -341,7 +374,8 @@ static void set_bit(uint64_t *bits, uint64_t bit, bool on)
 static int change_data_file(struct qcow2 *q, const char *name,
 			    struct qi_error *e)
 {
-	if (qcow2_header_set(&q->h, QCOW2_EXT_DATA_FILE, name, strlen(name)))
+	if (qcow2_header_set(&q->h, QCOW2_EXT_DATA_FILE, *name ? name : NULL,
+			     strlen(name)))
 		return qi_no_memory(e);
 	if (q->data)
 		qi_file_close(q->data, NULL);
@@ -398,12 +432,19 @@ static int run(struct qi_node *n, const struct qi_options *o,
 	return ret ? ret : qi_file_sync(q->file, e);
 }
 
+#define NO_ENCRYPTION "refused: keys of encrypted images cannot be changed"
+
 static const struct qi_format_option options[] = {
 	{ "backing_file", "str", "name of the backing file; it stays" },
 	{ "backing_fmt", "str", "format of the backing file; it stays" },
 	{ "compat", "str", "version: 0.10 or 1.1" },
 	{ "data_file", "str", "another name of the external data file" },
 	{ "data_file_raw", "bool", "off: the data file need not stay raw" },
+	{ "encrypt.iter-time", "num", NO_ENCRYPTION },
+	{ "encrypt.keyslot", "num", NO_ENCRYPTION },
+	{ "encrypt.new-secret", "str", NO_ENCRYPTION },
+	{ "encrypt.old-secret", "str", NO_ENCRYPTION },
+	{ "encrypt.state", "str", NO_ENCRYPTION },
 	{ "lazy_refcounts", "bool", "let QEMU postpone updates of refcounts" },
 	{ "refcount_bits", "num", "width of refcounts: 1 to 64" },
 	{ "size", "size", "virtual disk size" },
