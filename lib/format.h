@@ -132,6 +132,11 @@ struct qi_image_spec {
 	const char *backing_format;
 	const char *data_name; /* NULL: guest data is in the image itself */
 	struct qi_file *data;  /* ... or in this empty file */
+	/*
+	 * Give the first block of a disk without metadata room: there QEMU
+	 * looks for the alignment that direct access needs.
+	 */
+	bool has_first_block;
 };
 
 struct qi_format {

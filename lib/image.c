@@ -30,7 +30,7 @@ struct resolved {
 	uint64_t backing_size;
 	dev_t backing_dev;
 	ino_t backing_ino;
-	bool nocow;
+	bool nocow, has_first_block;
 	uint32_t extent_size;
 };
 
@@ -49,6 +49,7 @@ static struct qi_image_spec spec_of(const struct resolved *r)
 		.backing_name = r->backing_name,
 		.backing_format = r->backing_format,
 		.data_name = r->data_name,
+		.has_first_block = r->has_first_block,
 	};
 }
 
@@ -224,6 +225,7 @@ static int resolve(const char *path, const struct qi_create *c,
 	if (ret)
 		return ret;
 	r->size = qi_round_up(r->size, 512);
+	r->has_first_block = c->in_place;
 	spec = spec_of(r);
 	return r->format->can_build ? r->format->can_build(&spec, e) : 0;
 }
