@@ -305,6 +305,8 @@ static inline bool qi_is_snapshot(const struct qi_snapshot_choice *c)
 }
 
 int qi_no_memory(struct qi_error *e);
+/* The name that an image has in messages of QEMU; another one each time. */
+#define QI_STOCK_NODE "#block100"
 /* Go on with another range. */
 void qi_scan_seek(struct qi_scan *s, uint64_t off, uint64_t len);
 /* Bytes of an extent of qi_scan_next(), inside it. */

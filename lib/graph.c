@@ -14,7 +14,7 @@
 struct qi_graph {
 	struct qi_node *nodes;
 	size_t count;
-	bool warned_no_locks;
+	bool warned_no_locks, is_stock;
 	void (*warn)(void *arg, const char *text);
 	void *warn_arg;
 	struct qi_folders *folders; /* see dependents.c */
@@ -92,6 +92,16 @@ void qi_graph_on_warning(struct qi_graph *g,
 {
 	g->warn = fn;
 	g->warn_arg = arg;
+}
+
+void qi_graph_be_stock(struct qi_graph *g)
+{
+	g->is_stock = true;
+}
+
+bool qi_graph_is_stock(const struct qi_graph *g)
+{
+	return g->is_stock;
 }
 
 void qi_warn(struct qi_graph *g, const char *fmt, ...)

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cmd/common/checked.h"
+#include "cmd/common/image.h"
 #include "cmd/common/print.h"
 
 #define PREFIX "qemu-img: "
@@ -234,6 +236,7 @@ struct qi_graph *qi_stock_graph(void)
 		exit(QI_EXIT_FAILED);
 	}
 	qi_graph_on_warning(g, on_warning, NULL);
+	qi_graph_be_stock(g);
 	return g;
 }
 
@@ -274,12 +277,44 @@ int qi_stock_add(struct qi_graph *g, const char *name, bool is_options,
 	return ret;
 }
 
+/*
+ * As QEMU repairs an image that was not closed and is to be written; negative
+ * after a message.
+ */
+static int repair(const char *name, bool is_options, const struct qi_open *how)
+{
+	QI_AUTO_GRAPH struct qi_graph *g = qi_stock_graph();
+	struct qi_open to_check = *how;
+	struct qi_check check = { .repair = QI_REPAIR_ALL,
+				  .finding = qi_checked_finding };
+	struct qi_error e = { "", "" };
+	struct qi_node *n;
+	int ret;
+
+	to_check.to_check = to_check.no_backing = true;
+	ret = qi_stock_add(g, name, is_options, &to_check, &n);
+	if (ret < 0)
+		return ret;
+	ret = qi_graph_lock(g, 0, &e);
+	/* Somebody else may have done it by now. */
+	if (ret >= 0 && qi_node_facts(n)->is_dirty)
+		ret = qi_check_image(n, &check, &e);
+	if (ret < 0)
+		qi_stock_fail(ret, &e);
+	return ret;
+}
+
 int qi_stock_open(struct qi_graph *g, const char *name, bool is_options,
 		  const struct qi_open *how, struct qi_node **out)
 {
 	struct qi_error e = { "", "" };
 	int ret = qi_stock_add(g, name, is_options, how, out);
 
+	if (ret < 0)
+		return ret;
+	if (how->access == QI_ACCESS_WRITE && !how->to_check &&
+	    qi_node_facts(*out)->is_dirty)
+		ret = repair(name, is_options, how);
 	if (ret < 0)
 		return ret;
 	ret = qi_graph_lock(g, 0, &e);
