@@ -14,8 +14,9 @@
 /* Runs of zeroes of this size become holes, as in qemu-img. */
 #define RAW_UNIT 4096
 
-static int raw_probe(const uint8_t *head, size_t len)
+static int raw_probe(const uint8_t *head, size_t len, const char *name)
 {
+	(void)name;
 	(void)head;
 	(void)len;
 	return 1;
@@ -188,6 +189,15 @@ static int check_device(const struct qi_file *file, uint64_t size,
 			"Cannot grow device files");
 }
 
+static int write_first_block(struct qi_file *file, uint64_t size,
+			     struct qi_error *e)
+{
+	static const uint8_t zeroes[RAW_UNIT];
+	size_t len = size < sizeof(zeroes) ? SECTOR : sizeof(zeroes);
+
+	return size ? qi_file_write(file, 0, len, zeroes, e) : 0;
+}
+
 /* Holes count, too. */
 static int raw_measure(const struct qi_image_spec *spec, struct qi_node *src,
 		       struct qi_measurement *out, struct qi_error *e)
@@ -213,6 +223,8 @@ static int raw_build(struct qi_file *file, const struct qi_image_spec *spec,
 	if (ret)
 		return ret;
 	ret = qi_preallocate(*out, 0, spec->size, mode, e);
+	if (!ret && is_new && spec->has_first_block)
+		ret = write_first_block(file, spec->size, e);
 	if (ret) {
 		raw_free(*out);
 		*out = NULL;

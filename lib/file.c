@@ -405,10 +405,14 @@ int qi_file_resize(struct qi_file *f, uint64_t size, struct qi_error *e)
 	if (size > INT64_MAX)
 		return qi_fail(e, EFBIG, "cannot resize '%s': too large",
 			       f->name);
-	if (layer()->truncate(f->fd, (off_t)size))
-		return qi_fail(e, errno, "cannot resize '%s' to %llu: %s",
-			       f->name, (unsigned long long)size,
-			       strerror(errno));
+	if (layer()->truncate(f->fd, (off_t)size)) {
+		int err = errno;
+
+		qi_fail(e, err, "cannot resize '%s' to %llu: %s", f->name,
+			(unsigned long long)size, strerror(err));
+		return qi_stock(e, -err, "Could not resize file: %s",
+				strerror(err));
+	}
 	f->size = size;
 	return 0;
 }

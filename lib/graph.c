@@ -14,7 +14,7 @@
 struct qi_graph {
 	struct qi_node *nodes;
 	size_t count;
-	bool warned_no_locks;
+	bool warned_no_locks, is_stock;
 	void (*warn)(void *arg, const char *text);
 	void *warn_arg;
 	struct qi_folders *folders; /* see dependents.c */
@@ -42,7 +42,7 @@ int qi_graph_new(struct qi_graph **out)
 
 static void close_state(struct qi_node *n)
 {
-	if (n->format)
+	if (n->format && n->format->close)
 		n->format->close(n);
 	n->state = NULL;
 	n->data = n->file;
@@ -94,6 +94,16 @@ void qi_graph_on_warning(struct qi_graph *g,
 	g->warn_arg = arg;
 }
 
+void qi_graph_be_stock(struct qi_graph *g)
+{
+	g->is_stock = true;
+}
+
+bool qi_graph_is_stock(const struct qi_graph *g)
+{
+	return g->is_stock;
+}
+
 void qi_warn(struct qi_graph *g, const char *fmt, ...)
 {
 	char text[1024];
@@ -109,11 +119,32 @@ void qi_warn(struct qi_graph *g, const char *fmt, ...)
 
 /* ---------------------------------------------------------------- nodes */
 
+/*
+ * A fixed VHD is a raw disk with one more sector. As in QEMU it is taken for
+ * that, because a guest could have written the sector; but the user is told.
+ */
+static void look_at_end(struct qi_node *n)
+{
+	const uint64_t size = n->file->size;
+	const struct qi_format *other;
+	uint8_t sector[512];
+
+	if (size <= sizeof(sector) || size % sizeof(sector) ||
+	    qi_file_read(n->file, size - sizeof(sector), sizeof(sector), sector,
+			 NULL))
+		return;
+	other = qi_format_ending(sector);
+	if (other)
+		qi_warn(n->graph,
+			"'%s' ends as an image of format '%s' does, and is "
+			"taken for raw, end and all; -f raw says that it is",
+			n->path, other->name);
+}
+
 static int choose_format(struct qi_node *n, const char *name,
 			 struct qi_error *e)
 {
-	uint8_t head[QI_PROBE_BYTES];
-	ssize_t len;
+	int ret;
 
 	if (name) {
 		n->format = qi_format_find(name);
@@ -123,11 +154,10 @@ static int choose_format(struct qi_node *n, const char *name,
 					   "unknown format '%s'",
 					   n->path, name);
 	}
-	len = qi_file_read_some(n->file, 0, sizeof(head), head, e);
-	if (len < 0)
-		return (int)len;
-	n->format = qi_format_probe(head, (size_t)len);
-	return 0;
+	ret = qi_file_probe(n->file, &n->format, e);
+	if (!ret && n->format == qi_format_find("raw"))
+		look_at_end(n);
+	return ret;
 }
 
 /* Let the driver read the header and fill the facts from what it found. */
@@ -350,13 +380,17 @@ unsigned qi_chain_depth(const struct qi_node *n)
 
 int qi_chain_check_readable(const struct qi_node *n, struct qi_error *e)
 {
-	for (; n; n = n->facts.backing)
-		if (n->facts.is_encrypted)
-			return qi_fail(e, ENOTSUP,
-				       "the data of '%s' is encrypted; reading "
-				       "or writing it is not supported",
-				       n->path);
-	return 0;
+	int ret = 0;
+
+	for (; n && !ret; n = n->facts.backing) {
+		ret = qi_node_check_known(n, e);
+		if (!ret && n->facts.is_encrypted)
+			ret = qi_fail(e, ENOTSUP,
+				      "the data of '%s' is encrypted; reading "
+				      "or writing it is not supported",
+				      n->path);
+	}
+	return ret;
 }
 
 const char *qi_node_data_path(const struct qi_node *n)
@@ -556,8 +590,12 @@ int qi_graph_lock(struct qi_graph *g, int wait, struct qi_error *e)
 		e = &local;
 	if (!all)
 		return qi_no_memory(e);
-	for (size_t i = 0; i < g->count && !ret; i++)
-		ret = make_writable(all[i], e);
+	for (size_t i = 0; i < g->count && !ret; i++) {
+		if (all[i]->is_named && all[i]->access > QI_ACCESS_NONE)
+			ret = qi_node_check_known(all[i], e);
+		if (!ret)
+			ret = make_writable(all[i], e);
+	}
 	if (!ret)
 		ret = lock_patiently(all, g->count, wait, e);
 	/* Time has passed since what was read before. */

@@ -28,6 +28,8 @@ int qi_node_check_snapshot(const struct qi_node *n, struct qi_error *e);
 struct qi_folders;
 struct qi_folders **qi_graph_folders(struct qi_graph *g);
 void qi_folders_free(struct qi_folders *f);
+/* Whether qi_graph_be_stock() was called. */
+bool qi_graph_is_stock(const struct qi_graph *g);
 /* Read folders anew: a backing file may be another one now. */
 void qi_graph_forget_folders(struct qi_graph *g);
 

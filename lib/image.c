@@ -30,7 +30,7 @@ struct resolved {
 	uint64_t backing_size;
 	dev_t backing_dev;
 	ino_t backing_ino;
-	bool nocow;
+	bool nocow, has_first_block;
 	uint32_t extent_size;
 };
 
@@ -49,6 +49,7 @@ static struct qi_image_spec spec_of(const struct resolved *r)
 		.backing_name = r->backing_name,
 		.backing_format = r->backing_format,
 		.data_name = r->data_name,
+		.has_first_block = r->has_first_block,
 	};
 }
 
@@ -201,12 +202,19 @@ static int resolve(const char *path, const struct qi_create *c,
 
 	*r = (struct resolved){ .size = c->size, .backing_size = QI_NO_OFFSET };
 	r->format = qi_format_find(c->format);
-	if (!r->format || !r->format->build)
-		return qi_fail(e, EINVAL,
-			       r->format ?
-				       "images of format '%s' cannot be made" :
-				       "unknown format '%s'",
-			       c->format);
+	if (!r->format)
+		return qi_stock(
+			e, qi_fail(e, EINVAL, "unknown format '%s'", c->format),
+			"Unknown file format '%s'", c->format);
+	if (!r->format->build)
+		return qi_stock(e,
+				qi_fail(e, ENOTSUP,
+					"format '%s' is recognised, but making "
+					"such images is not supported",
+					c->format),
+				"Format driver '%s' does not support image "
+				"creation",
+				c->format);
 	ret = take_options(path, c, r, e);
 	if (!ret && r->backing_name && !c->unchecked_backing)
 		ret = look_at_backing(path, r, e);
@@ -217,6 +225,7 @@ static int resolve(const char *path, const struct qi_create *c,
 	if (ret)
 		return ret;
 	r->size = qi_round_up(r->size, 512);
+	r->has_first_block = c->in_place;
 	spec = spec_of(r);
 	return r->format->can_build ? r->format->can_build(&spec, e) : 0;
 }

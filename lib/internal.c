@@ -23,13 +23,14 @@ int qi_internal_snapshots(struct qi_node *n, struct qi_internal_snapshot **out,
 		       0;
 }
 
-/* A name goes before an id that looks the same. */
+/* A name goes before an id that looks the same; QEMU has it the other way. */
 static int find(const struct qi_internal_snapshot *all, size_t count,
-		const char *name, size_t *which)
+		const char *name, bool id_first, size_t *which)
 {
-	for (int by_id = 0; by_id < 2; by_id++)
+	for (int pass = 0; pass < 2; pass++)
 		for (size_t i = 0; i < count; i++)
-			if (!strcmp(by_id ? all[i].id : all[i].name, name)) {
+			if (!strcmp(pass == id_first ? all[i].name : all[i].id,
+				    name)) {
 				*which = i;
 				return 0;
 			}
@@ -45,10 +46,12 @@ int qi_internal_snapshot_edit(struct qi_node *n, enum qi_internal_verb verb,
 	int ret;
 
 	if (!ops)
-		return qi_fail(e, ENOTSUP,
-			       "'%s' is in %s format, which has no internal "
-			       "snapshots",
-			       n->path, n->format->name);
+		return qi_stock(e,
+				qi_fail(e, ENOTSUP,
+					"'%s' is in %s format, which has no "
+					"internal snapshots",
+					n->path, n->format->name),
+				"Block driver does not support snapshots");
 	ret = qi_node_check_writable(n, e);
 	if (ret)
 		return ret;
@@ -57,9 +60,14 @@ int qi_internal_snapshot_edit(struct qi_node *n, enum qi_internal_verb verb,
 	ret = ops->list(n, &all, &count, e);
 	if (ret)
 		return ret;
-	if (find(all, count, name, &which))
-		ret = qi_fail(e, ENOENT, "'%s' has no internal snapshot '%s'",
-			      n->path, name);
+	if (find(all, count, name,
+		 verb == QI_INTERNAL_APPLY && qi_graph_is_stock(n->graph),
+		 &which))
+		ret = qi_stock(e,
+			       qi_fail(e, ENOENT,
+				       "'%s' has no internal snapshot '%s'",
+				       n->path, name),
+			       "Failed to load snapshot: %s", strerror(ENOENT));
 	else if (verb == QI_INTERNAL_APPLY)
 		ret = ops->apply(n, which, e);
 	else

@@ -110,9 +110,9 @@ static int window_at(struct window *w, uint64_t off, uint64_t len, uint64_t end,
 		w->used++;
 	if (w->used == w->count || w->extent[w->used].off > off) {
 		/* Ask past len: the scan will come there. */
-		n = w->node->format->map(w->node, off,
-					 qi_min(w->node->facts.size, end) - off,
-					 w->extent, WINDOW_EXTENTS, e);
+		n = qi_node_map(w->node, off,
+				qi_min(w->node->facts.size, end) - off,
+				w->extent, WINDOW_EXTENTS, e);
 		if (n < 0)
 			return n;
 		w->used = 0;

@@ -25,7 +25,7 @@ static int view(struct qi_writes *k, uint64_t off, uint64_t len, uint8_t *buf,
 	memset(buf, 0, len);
 	while (off < end) {
 		struct qi_extent x;
-		int ret = n->format->map(n, off, end - off, &x, 1, e);
+		int ret = qi_node_map(n, off, end - off, &x, 1, e);
 
 		if (ret < 0)
 			return ret;

@@ -31,10 +31,6 @@ static const struct qi_stock_option options[] = {
 static bool take_target(const char *name, const char *text, uint64_t size,
 			struct qi_create *c)
 {
-	if (!qi_format_options(c->format)) {
-		qi_stock_say("%s: Unknown file format '%s'", name, c->format);
-		return false;
-	}
 	if (!qi_stock_take_options(name, text, c))
 		return false;
 	if (size != QI_NO_OFFSET && c->size != QI_NO_OFFSET) {
@@ -124,9 +120,17 @@ static int create(const char *name, const char *text, uint64_t size)
 			       .size = QI_NO_OFFSET,
 			       .unchecked_backing = opt.unsafe,
 			       .in_place = true };
+	QI_AUTO_TEXT char *prefix = qi_xprintf("%s: ", name);
 	struct qi_error e = { "", "" };
+	const char *path;
 	int ret;
 
+	if (!qi_format_options(c.format))
+		return qi_stock_say("%s: Unknown file format '%s'", name,
+				    c.format);
+	path = qi_stock_target(name, prefix);
+	if (!path)
+		return QI_EXIT_FAILED;
 	if (!take_target(name, text, size, &c) || !check_backing(name, &c) ||
 	    !look_at_backing(name, &c))
 		return QI_EXIT_FAILED;
@@ -141,7 +145,7 @@ static int create(const char *name, const char *text, uint64_t size)
 		qi_stock_formatting(name, &c);
 	/* It was looked at above. */
 	c.unchecked_backing = true;
-	ret = qi_create_image(name, &c, &e);
+	ret = qi_create_image(path, &c, &e);
 	return ret < 0 ? qi_stock_say("%s: %s", name, qi_stock_words(ret, &e)) :
 			 QI_EXIT_OK;
 }

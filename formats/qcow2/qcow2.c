@@ -23,10 +23,11 @@ int qcow2_damaged(const struct qcow2 *q, struct qi_error *e, const char *fmt,
 	return qi_fail(e, EUCLEAN, "'%s' is damaged: %s", q->file->path, text);
 }
 
-static int qcow2_probe(const uint8_t *head, size_t len)
+static int qcow2_probe(const uint8_t *head, size_t len, const char *name)
 {
 	struct qcow2_disk_header d;
 
+	(void)name;
 	if (len < QCOW2_V2_HEADER)
 		return 0;
 	memcpy(&d, head, QCOW2_V2_HEADER);

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cmd/common/checked.h"
+#include "cmd/common/image.h"
 #include "cmd/common/print.h"
 
 #define PREFIX "qemu-img: "
@@ -234,6 +236,7 @@ struct qi_graph *qi_stock_graph(void)
 		exit(QI_EXIT_FAILED);
 	}
 	qi_graph_on_warning(g, on_warning, NULL);
+	qi_graph_be_stock(g);
 	return g;
 }
 
@@ -274,6 +277,33 @@ int qi_stock_add(struct qi_graph *g, const char *name, bool is_options,
 	return ret;
 }
 
+/*
+ * As QEMU repairs an image that was not closed and is to be written; negative
+ * after a message.
+ */
+static int repair(const char *name, bool is_options, const struct qi_open *how)
+{
+	QI_AUTO_GRAPH struct qi_graph *g = qi_stock_graph();
+	struct qi_open to_check = *how;
+	struct qi_check check = { .repair = QI_REPAIR_ALL,
+				  .finding = qi_checked_finding };
+	struct qi_error e = { "", "" };
+	struct qi_node *n;
+	int ret;
+
+	to_check.to_check = to_check.no_backing = true;
+	ret = qi_stock_add(g, name, is_options, &to_check, &n);
+	if (ret < 0)
+		return ret;
+	ret = qi_graph_lock(g, 0, &e);
+	/* Somebody else may have done it by now. */
+	if (ret >= 0 && qi_node_facts(n)->is_dirty)
+		ret = qi_check_image(n, &check, &e);
+	if (ret < 0)
+		qi_stock_fail(ret, &e);
+	return ret;
+}
+
 int qi_stock_open(struct qi_graph *g, const char *name, bool is_options,
 		  const struct qi_open *how, struct qi_node **out)
 {
@@ -282,10 +312,46 @@ int qi_stock_open(struct qi_graph *g, const char *name, bool is_options,
 
 	if (ret < 0)
 		return ret;
+	if (how->access == QI_ACCESS_WRITE && !how->to_check &&
+	    qi_node_facts(*out)->is_dirty)
+		ret = repair(name, is_options, how);
+	if (ret < 0)
+		return ret;
 	ret = qi_graph_lock(g, 0, &e);
 	if (ret < 0)
 		qi_stock_fail(ret, &e);
 	return ret;
+}
+
+const char *qi_stock_target(const char *name, const char *prefix)
+{
+	/* Whether a new image can be made by that protocol. */
+	static const struct {
+		const char *name;
+		bool makes;
+	} protocols[] = {
+		{ "file", true },
+		{ "host_device", true },
+		{ "nbd", false },
+		{ "null-co", false },
+	};
+	size_t n = strcspn(name, ":/");
+
+	if (name[n] != ':')
+		return name;
+	for (size_t i = 0; i < sizeof(protocols) / sizeof(*protocols); i++) {
+		if (strlen(protocols[i].name) != n ||
+		    strncmp(protocols[i].name, name, n))
+			continue;
+		if (protocols[i].makes)
+			return name + n + 1;
+		qi_stock_say("%sProtocol driver '%s' does not support image "
+			     "creation",
+			     prefix, protocols[i].name);
+		return NULL;
+	}
+	qi_stock_say("%sUnknown protocol '%.*s'", prefix, (int)n, name);
+	return NULL;
 }
 
 /* --------------------------------------------------- internal snapshots */
@@ -337,7 +403,6 @@ int qi_stock_open_snapshot(struct qi_graph *g, const char *name,
 	if (ret >= 0)
 		ret = qi_graph_lock(g, 0, &e);
 	if (ret < 0)
-		qi_stock_say("Failed to load snapshot: %s",
-			     qi_stock_words(ret, &e));
+		qi_stock_fail(ret, &e);
 	return ret;
 }
