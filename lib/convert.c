@@ -70,6 +70,7 @@ static int wanted_new(struct qi_ranges **out, struct qi_node *src,
 	}
 	w->base =
 		(struct qi_ranges){ .next = wanted_next, .free = wanted_free };
+	qi_scan_see_holes(w->scan);
 	w->zero_from = zero_from;
 	w->depth = base ? qi_chain_depth(src) - qi_chain_depth(base) :
 			  UINT32_MAX;
@@ -96,6 +97,7 @@ static struct qi_copy copy_of(struct qi_node *src, const struct qi_convert *c,
 		.compress = c->compress,
 		.threads = c->threads,
 		.progress = c->progress,
+		.sees_holes = true,
 		.no_holes = c->no_holes,
 		.hole = c->hole ? c->hole : QI_CONVERT_HOLE,
 		.salvaged = c->salvages ? tell_salvaged : NULL,

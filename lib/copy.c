@@ -166,6 +166,8 @@ int qi_copy_run(const struct qi_copy *copy, struct qi_copy_stats *stats,
 		return qi_fail(e, EINVAL,
 			       "'%s' was opened without its backing file",
 			       copy->src->path);
+	if (!ret && copy->sees_holes)
+		qi_scan_see_holes(g.scan);
 	workers = calloc(count, sizeof(*workers));
 	if (ret || !workers)
 		ret = qi_no_memory(e);

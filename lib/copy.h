@@ -23,6 +23,7 @@ struct qi_copy {
 	struct qi_rate *rate; /* of the data that is read; NULL: any */
 	struct qi_progress progress;
 	struct qi_node *rest; /* has what is past the end of src; or NULL */
+	bool sees_holes;      /* of the file, see qi_scan_see_holes() */
 	bool no_holes;	      /* zeroes are data like any other */
 	bool skips_zero;      /* the target is zero where it is to be */
 	uint64_t hole;	      /* of zeroes between data, to be one; 0: a unit */
