@@ -104,11 +104,13 @@ Q := $(if $(V),,@)
 # -------------------------------------------------------------- sources
 
 LIB_SRC := $(wildcard lib/*.c formats/*.c formats/*/*.c)
-CMD_SRC := $(wildcard cmd/*.c cmd/common/*.c)
+CMD_SRC := $(wildcard cmd/*.c cmd/common/*.c cmd/qemu-img/*.c \
+	cmd/qemu-img/common/*.c)
 TEST_SRC := $(wildcard tests/lib/*.c tests/formats/*.c tests/cmd/*/*.c)
 
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o) $(B)/gen/formats.o
-CMD_OBJ := $(CMD_SRC:%.c=$(B)/%.o) $(B)/gen/commands.o
+CMD_OBJ := $(CMD_SRC:%.c=$(B)/%.o) $(B)/gen/commands.o \
+	$(B)/gen/stock-commands.o
 TEST_BIN := $(TEST_SRC:%.c=$(B)/%)
 
 # Names of formats: formats/NAME.c or formats/NAME/. raw comes last, because
@@ -117,6 +119,7 @@ formats := $(sort $(patsubst formats/%.c,%,$(wildcard formats/*.c)) \
 	$(patsubst formats/%/,%,$(dir $(wildcard formats/*/*.c))))
 formats := $(filter-out raw,$(formats)) $(filter raw,$(formats))
 commands := $(sort $(patsubst cmd/%.c,%,$(wildcard cmd/*.c)))
+stock := $(sort $(patsubst cmd/qemu-img/%.c,%,$(wildcard cmd/qemu-img/*.c)))
 
 define nl
 
@@ -149,6 +152,8 @@ $(foreach f,$(wildcard cmd/service/*),$(call keep,$(B)/gen/$(notdir \
 $(call keep,$(B)/gen/formats.c,$(call table,lib/format.h,format,$(formats)))
 $(call keep,$(B)/gen/commands.c,$(call \
 	table,cmd/common/command.h,command,$(commands)))
+$(call keep,$(B)/gen/stock-commands.c,$(call \
+	table,cmd/qemu-img/common/stock.h,stock_command,$(stock)))
 $(call keep,$(B)/flags,$(link) $(libs))
 $(call keep,$(B)/lib.list,$(LIB_OBJ))
 $(call keep,$(B)/cmd.list,$(CMD_OBJ))

@@ -503,3 +503,13 @@ int qi_convert_image(struct qi_node *src, const char *path,
 		ret = qi_image_fill(&img, src, c, stats, e);
 	return ret ? ret : qi_image_publish(&img, e);
 }
+
+int qi_convert_into(struct qi_node *src, struct qi_node *target,
+		    const struct qi_convert *c, struct qi_copy_stats *stats,
+		    struct qi_error *e)
+{
+	(void)src;
+	(void)c;
+	(void)stats;
+	return qi_fail(e, ENOTSUP, "cannot write into '%s'", target->path);
+}

@@ -32,14 +32,35 @@ struct qi_create {
 	bool unchecked_backing;	    /* do not open the backing file (-u) */
 	bool replace;		    /* existing files may be replaced */
 	bool ignores_size_option;   /* else `size` rules out size= in options */
+	/*
+	 * As qemu-img does it: written under its name. A file that is there is
+	 * emptied, whatever `replace` says, and stays the same file, with its
+	 * links and mode; a device is written; links are followed. What fails
+	 * half-way leaves half an image.
+	 */
+	bool in_place;
+	enum qi_cache cache; /* how it is written; see there */
 };
 
-/* Create an empty image under a temporary name and rename it into place. */
+/*
+ * Create an empty image under a temporary name and rename it into place, or in
+ * place.
+ */
 int qi_create_image(const char *path, const struct qi_create *c,
 		    struct qi_error *e);
 /* The size the image got, for messages: as c->size, resolved. */
 int qi_create_size(const char *path, const struct qi_create *c, uint64_t *size,
 		   struct qi_error *e);
+
+/* What a conversion left out without a failure. */
+struct qi_skipped {
+	uint64_t off;	    /* of 512 bytes that could not be read */
+	const char *bitmap; /* or the name of a bitmap; NULL: it is no bitmap */
+	int error;	    /* errno of what cannot be read */
+};
+
+/* What is as long as this, and zero, becomes a hole unless told otherwise. */
+#define QI_CONVERT_HOLE 4096u
 
 struct qi_convert {
 	struct qi_create target; /* size is that of the source */
@@ -47,11 +68,85 @@ struct qi_convert {
 	unsigned threads; /* 0: as many as there are processors */
 	struct qi_progress progress;
 	struct qi_expected *expected; /* what it must read as; NULL: all goes */
+	/*
+	 * This layer of the source and those below are not copied: the target
+	 * has them by its backing file. A target that is longer than its
+	 * backing file reads as zero past that. NULL: all is copied.
+	 */
+	const struct qi_node *base;
+	/*
+	 * Zeroes that are at least that long, multiples of 512, become holes;
+	 * 0: QI_CONVERT_HOLE. Clusters decide in formats that have them.
+	 */
+	uint64_t hole;
+	bool no_holes;	    /* zeroes are written like any other data */
+	uint64_t rate;	    /* bytes a second that are copied; 0: any */
+	bool reads_as_zero; /* qi_convert_into(): all of the target does */
+	bool bitmaps;	    /* those of the source itself, too */
+	bool skips_bitmaps; /* ... but for the inconsistent ones */
+	bool salvages;	    /* what cannot be read is zero */
+	/*
+	 * With skips_bitmaps and salvages: called for each thing that was left
+	 * out, one at a time, in ascending order. May be NULL.
+	 */
+	void (*skipped)(void *arg, const struct qi_skipped *s);
+	void *arg;
 };
 /* Write the guest view of src into a new image at path. */
 int qi_convert_image(struct qi_node *src, const char *path,
 		     const struct qi_convert *c, struct qi_copy_stats *stats,
 		     struct qi_error *e);
+/*
+ * Write it into an image that is there: target is locked for writing and was
+ * opened with its backing file. It must not be smaller; what it has more is
+ * zero afterwards, but with no_holes stays. Its enabled bitmaps get all that is
+ * written. c->target is not used. After a failure it holds a part.
+ */
+int qi_convert_into(struct qi_node *src, struct qi_node *target,
+		    const struct qi_convert *c, struct qi_copy_stats *stats,
+		    struct qi_error *e);
+
+/* ------------------------------------------------------------ measuring */
+
+struct qi_measure {
+	const char *format;  /* of the image that would be made */
+	const char *options; /* as after -o */
+	uint64_t size;	     /* of an empty disk, when there is no source */
+};
+struct qi_measurement {
+	uint64_t required;	  /* bytes of the file of that data */
+	uint64_t fully_allocated; /* ... of any data */
+	uint64_t bitmaps;	  /* ... of the bitmaps of the source */
+	bool has_bitmaps;	  /* source and target can have some */
+};
+/*
+ * How large an image would be that gets what src reads as (NULL: nothing).
+ * With a backing file in the options, only what src has itself. The same
+ * numbers as qemu-img measure.
+ */
+int qi_measure(struct qi_node *src, const struct qi_measure *m,
+	       struct qi_measurement *out, struct qi_error *e);
+
+/* --------------------------------------------------------- benchmarking */
+
+/* Requests of one kind, as qemu-img bench makes them. */
+struct qi_bench {
+	bool writes;	   /* else reads; the node is open for writing */
+	uint64_t count;	   /* of requests */
+	unsigned depth;	   /* so many at once */
+	uint64_t off;	   /* of the first */
+	uint64_t len;	   /* of each */
+	uint64_t step;	   /* from one to the next; 0: len */
+	uint8_t pattern;   /* of bytes that are written */
+	unsigned interval; /* of writes after which there is a flush; 0: none */
+	bool no_drain;	   /* a flush does not wait for writes in flight */
+};
+/*
+ * Requests that would go past the end start at the beginning. *seconds: what
+ * all of them took. Nothing is changed beside guest data and its mapping.
+ */
+int qi_bench(struct qi_node *n, const struct qi_bench *b, double *seconds,
+	     struct qi_error *e);
 
 /* ------------------------------------------------------- reading images */
 

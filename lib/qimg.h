@@ -93,6 +93,29 @@ enum qi_access {
 	QI_ACCESS_WRITE, /* excludes everybody else */
 };
 
+/*
+ * How a file is read and written: past the page cache of the system (direct,
+ * where the file system can), and when it is durable. WRITEBACK: at the end of
+ * an operation and where its order of writes needs it.
+ */
+enum qi_cache {
+	QI_CACHE_WRITEBACK,
+	QI_CACHE_NONE,	       /* direct */
+	QI_CACHE_WRITETHROUGH, /* every write is durable at once */
+	QI_CACHE_DIRECTSYNC,   /* both */
+	QI_CACHE_UNSAFE,       /* never; a crash of the system loses data */
+};
+/* As people write it: writeback, none (or off), ... False: it is none. */
+bool qi_cache_parse(const char *text, enum qi_cache *out);
+
+/* One internal snapshot, by either or both; all NULL: none is wanted. */
+struct qi_snapshot_choice {
+	const char *id;
+	const char *name;
+	const char *name_or_id; /* this alone: the id is tried first */
+	bool keeps_size;	/* that of the disk now, as in qemu-img */
+};
+
 struct qi_open {
 	const char *format;    /* NULL: found by probing */
 	enum qi_access access; /* of the named node; backing nodes: READ */
@@ -101,6 +124,12 @@ struct qi_open {
 	bool strict;	       /* of a drive: see qi_drive_check_strict() */
 	bool layer;	       /* of a drive: see qi_drive_add() */
 	bool to_check;	       /* damage that a check finds is no obstacle */
+	enum qi_cache cache;   /* of the named node */
+	/*
+	 * The disk as it was then, at the size that it had; read only. It is a
+	 * node beside that of the file itself.
+	 */
+	struct qi_snapshot_choice snapshot;
 };
 
 /* What a caller may know of a node. Valid as long as its graph. */
@@ -188,6 +217,11 @@ struct qi_format_option {
 const char *const *qi_format_names(void);
 const struct qi_format_option *qi_format_options(const char *format);
 bool qi_format_can_create(const char *format);
+/*
+ * Cut the first element off *text, a list "a=b,c=d" as after -o; ",," in it
+ * stands for a comma. malloc'd; NULL without memory.
+ */
+char *qi_option_next(const char **text);
 
 /* "64k", "0x200", "1.5G": bytes, up to 2^63 - 1. False when it is no size. */
 bool qi_parse_size(const char *text, uint64_t *out);

@@ -93,17 +93,20 @@ static bool has_protocol(const char *name)
 	return name[n] == ':';
 }
 
-char *qi_backing_path(const struct qi_node_facts *facts)
+char *qi_path_beside(const char *overlay, const char *name)
 {
-	const char *name = facts->backing_name, *slash;
+	const char *slash = strrchr(overlay, '/');
 
-	if (!name || !*name)
-		return NULL;
-	slash = strrchr(facts->path, '/');
 	if (name[0] == '/' || has_protocol(name) || !slash)
 		return qi_xstrdup(name);
-	return qi_xprintf("%.*s%s", (int)(slash + 1 - facts->path), facts->path,
-			  name);
+	return qi_xprintf("%.*s%s", (int)(slash + 1 - overlay), overlay, name);
+}
+
+char *qi_backing_path(const struct qi_node_facts *facts)
+{
+	const char *name = facts->backing_name;
+
+	return name && *name ? qi_path_beside(facts->path, name) : NULL;
 }
 
 const struct qi_bitmap_facts *qi_find_bitmap(struct qi_node *n,

@@ -39,6 +39,8 @@ int qi_open_drive(struct qi_graph *g, const char *path,
  * alone, or NULL without one. Freed by the caller.
  */
 char *qi_backing_path(const struct qi_node_facts *facts);
+/* The same, of the name `name` in an image at `overlay`; never NULL. */
+char *qi_path_beside(const char *overlay, const char *name);
 
 /* A bitmap of a node by its name; NULL if there is none. Free *all. */
 const struct qi_bitmap_facts *qi_find_bitmap(struct qi_node *n,

@@ -11,6 +11,7 @@
 #include "cmd/common/command.h"
 #include "cmd/common/print.h"
 #include "cmd/common/progress.h"
+#include "cmd/qemu-img/common/stock.h"
 
 static void on_stop(int number)
 {
@@ -259,7 +260,9 @@ int main(int argc, char **argv)
 	catch_signals();
 	name = argc ? strrchr(argv[0], '/') : "";
 	name = name ? name + (*name == '/') : argv[0];
-	if (!strncmp(name, "qimg-", 5)) {
+	if (!strcmp(name, "qemu-img")) {
+		code = qi_stock_main(argc, argv);
+	} else if (!strncmp(name, "qimg-", 5)) {
 		/* A link named after a command runs that. */
 		argv[0] = (char *)name + 5;
 		code = dispatch(argc, argv);

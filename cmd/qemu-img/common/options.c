@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: MIT
+/*
+ * options.c - format options after -o: their types, and "Formatting ..."
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/common/image.h"
+#include "cmd/common/print.h"
+#include "cmd/qemu-img/common/stock.h"
+
+/* A list as QEMU takes it: no empty name at its start, no comma at its end. */
+static bool is_list(const char *text)
+{
+	size_t n = strlen(text), commas = 0;
+
+	while (commas < n && text[n - 1 - commas] == ',')
+		commas++;
+	return n && commas % 2 == 0 && (text[0] != ',' || text[1] == ',');
+}
+
+bool qi_stock_join(const struct qi_list *list, char **out)
+{
+	*out = NULL;
+	for (size_t i = 0; i < list->count; i++) {
+		if (is_list(list->item[i]))
+			continue;
+		qi_stock_say("Invalid option list: %s", list->item[i]);
+		return false;
+	}
+	*out = qi_join_options(list);
+	return true;
+}
+
+bool qi_stock_wants_help(const char *options)
+{
+	while (options && *options) {
+		QI_AUTO_TEXT char *element = qi_option_next(&options);
+
+		if (element &&
+		    (!strcmp(element, "help") || !strcmp(element, "?")))
+			return true;
+	}
+	return false;
+}
+
+/* Of the file below a format: they are known once there is a file name. */
+static bool is_of_file(const char *name)
+{
+	return !strcmp(name, "nocow") || !strcmp(name, "extent_size_hint");
+}
+
+static void help_line(const struct qi_format_option *o)
+{
+	QI_AUTO_TEXT char *left =
+		qi_xprintf("%s=<%s>", o->name,
+			   strcmp(o->arg, "bool") ? o->arg : "bool (on/off)");
+
+	printf("  %-22s - %s\n", left, o->help);
+}
+
+int qi_stock_options_help(const char *format, const char *name)
+{
+	const struct qi_format_option *o = qi_format_options(format);
+
+	if (!o)
+		return qi_stock_say("Unknown file format '%s'", format);
+	printf("Supported %s options:\n", format);
+	for (; o->name; o++)
+		if (name || !is_of_file(o->name))
+			help_line(o);
+	if (!name)
+		puts("\nThe protocol level may support further options.\n"
+		     "Specify the target filename to include those options.");
+	return QI_EXIT_OK;
+}
+
+/* ---------------------------------------------------------------- types */
+
+static const struct qi_format_option *find(const char *format, const char *name)
+{
+	const struct qi_format_option *o = qi_format_options(format);
+
+	while (o && o->name && strcmp(o->name, name) != 0)
+		o++;
+	return o && o->name ? o : NULL;
+}
+
+static bool is_bool(const char *value)
+{
+	static const char *const words[] = { "on",  "yes", "true",  "y",
+					     "off", "no",  "false", "n" };
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
+		if (!strcmp(value, words[i]))
+			return true;
+	return false;
+}
+
+static bool is_number(const char *value)
+{
+	char *end;
+
+	errno = 0;
+	strtoull(value, &end, 0);
+	return !errno && end != value && !*end;
+}
+
+/* NULL, or what is wrong with a value; malloc'd. */
+static char *complaint(const struct qi_format_option *o, const char *name,
+		       const char *value)
+{
+	uint64_t size;
+
+	if (!o)
+		return qi_xprintf("Invalid parameter '%s'", name);
+	if (!strcmp(o->arg, "size") && !qi_parse_size(value, &size))
+		return qi_xprintf(
+			"Parameter '%s' expects a non-negative number below "
+			"2^64\nOptional suffix k, M, G, T, P or E means kilo-, "
+			"mega-, giga-, tera-, peta-\nand exabytes, "
+			"respectively.",
+			name);
+	if (!strcmp(o->arg, "bool") && !is_bool(value))
+		return qi_xprintf("Parameter '%s' expects 'on' or 'off'", name);
+	if (!strcmp(o->arg, "num") && !is_number(value))
+		return qi_xprintf("Parameter '%s' expects a number", name);
+	return NULL;
+}
+
+/* Hold on to a text as long as the program runs. */
+static const char *keep(const char *text)
+{
+	static struct qi_list kept;
+
+	kept.item = qi_xrealloc(kept.item, (kept.count + 1) * sizeof(text));
+	kept.item[kept.count] = qi_xstrdup(text);
+	return kept.item[kept.count++];
+}
+
+static bool take_member(struct qi_create *c, const char *name,
+			const char *value)
+{
+	if (!strcmp(name, "size"))
+		return qi_parse_size(value, &c->size);
+	if (!strcmp(name, "backing_file"))
+		c->backing_name = keep(value);
+	else if (!strcmp(name, "backing_fmt"))
+		c->backing_format = keep(value);
+	else
+		return false;
+	return true;
+}
+
+bool qi_stock_take_options(const char *name, const char *text,
+			   struct qi_create *c)
+{
+	QI_AUTO_TEXT char *rest = qi_xstrdup("");
+
+	while (text && *text) {
+		const char *start = text;
+		QI_AUTO_TEXT char *element = qi_option_next(&text);
+		QI_AUTO_TEXT char *wrong = NULL;
+		char *longer, *value = element ? strchr(element, '=') : NULL;
+
+		if (!element)
+			continue;
+		if (value)
+			*value++ = '\0';
+		else
+			value = (char *)"on";
+		wrong = complaint(find(c->format, element), element, value);
+		if (wrong) {
+			qi_stock_say("%s%s%s", name ? name : "",
+				     name ? ": " : "", wrong);
+			return false;
+		}
+		if (take_member(c, element, value))
+			continue;
+		longer = qi_xprintf("%s%s%.*s", rest, *rest ? "," : "",
+				    (int)(text - start - (text[-1] == ',')),
+				    start);
+		free(rest);
+		rest = longer;
+	}
+	c->options = *rest ? keep(rest) : NULL;
+	return true;
+}
+
+/* ----------------------------------------------------------- Formatting */
+
+/* In the order in which QEMU prints them; dflt NULL: only when given. */
+struct shown {
+	const char *name, *dflt;
+};
+static const struct shown qcow2_shown[] = {
+	{ "cluster_size", "64k" },
+	{ "extended_l2", "off" },
+	{ "preallocation", NULL },
+	{ "compression_type", "zlib" },
+	{ "size", NULL },
+	{ "compat", NULL },
+	{ "backing_file", NULL },
+	{ "backing_fmt", NULL },
+	{ "data_file", NULL },
+	{ "data_file_raw", NULL },
+	{ "lazy_refcounts", "off" },
+	{ "refcount_bits", "16" },
+	{ "nocow", NULL },
+	{ "extent_size_hint", NULL },
+	{ NULL, NULL },
+};
+static const struct shown raw_shown[] = {
+	{ "size", NULL },
+	{ "nocow", NULL },
+	{ "preallocation", NULL },
+	{ "extent_size_hint", NULL },
+	{ NULL, NULL },
+};
+
+/* The last value of a name in a list, malloc'd; NULL: it is not there. */
+static char *value_of(const char *text, const char *name)
+{
+	char *found = NULL;
+
+	while (text && *text) {
+		QI_AUTO_TEXT char *element = qi_option_next(&text);
+		size_t n = strlen(name);
+
+		if (!element || strncmp(element, name, n) ||
+		    (element[n] && element[n] != '='))
+			continue;
+		free(found);
+		found = qi_xstrdup(element[n] ? element + n + 1 : "on");
+	}
+	return found;
+}
+
+static char *shown_value(const struct shown *s, const struct qi_create *c)
+{
+	char *value;
+
+	if (!strcmp(s->name, "size"))
+		return c->size == QI_NO_OFFSET ?
+			       NULL :
+			       qi_xprintf("%llu", (unsigned long long)c->size);
+	if (!strcmp(s->name, "backing_file"))
+		return c->backing_name ? qi_xstrdup(c->backing_name) : NULL;
+	if (!strcmp(s->name, "backing_fmt"))
+		return c->backing_format ? qi_xstrdup(c->backing_format) : NULL;
+	value = value_of(c->options, s->name);
+	return !value && s->dflt ? qi_xstrdup(s->dflt) : value;
+}
+
+static void print_value(const struct qi_format_option *o, const char *value)
+{
+	QI_AUTO_TEXT char *safe = qi_safe(value);
+	uint64_t size;
+
+	if (!strcmp(o->arg, "size") && qi_parse_size(value, &size))
+		printf("%llu", (unsigned long long)size);
+	else
+		fputs(safe, stdout);
+}
+
+void qi_stock_formatting(const char *name, const struct qi_create *c)
+{
+	const struct shown *s = strcmp(c->format, "raw") ? qcow2_shown :
+							   raw_shown;
+	QI_AUTO_TEXT char *safe = qi_safe(name);
+
+	printf("Formatting '%s', fmt=%s", safe, c->format);
+	for (; s->name; s++) {
+		QI_AUTO_TEXT char *value = shown_value(s, c);
+
+		if (!value)
+			continue;
+		printf(" %s=", s->name);
+		print_value(find(c->format, s->name), value);
+	}
+	putchar('\n');
+	fflush(stdout);
+}
