@@ -88,6 +88,9 @@ static bool judge(const char *field, const char *theirs, const char *ours)
 {
 	if (alike(field, theirs, ours))
 		return true;
+	/* The rest of a line is most often more of the same. */
+	if (now.bad >= 3)
+		return false;
 	printf("# %s\n#   %s differs%s%s\n", now.text, field,
 	       now.step ? " after: qemu-img " : " in the end",
 	       now.step ? now.step : "");

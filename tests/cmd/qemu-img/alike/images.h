@@ -58,6 +58,43 @@ static bool same_content(const char *name, judge_fn *judge)
 	return good;
 }
 
+/* The map without places in the file, and what these alone tore joined. */
+static char *join_map(char *text)
+{
+	unsigned long long start = 0, len = 0, at, more;
+	char *out, *rest, state[100] = "";
+	size_t size;
+	FILE *f = open_memstream(&out, &size);
+
+	if (!f)
+		die("open_memstream");
+	for (char *line = strtok_r(text, "\n", &rest); line;
+	     line = strtok_r(NULL, "\n", &rest)) {
+		char *entry = strchr(line, '{'), now[100];
+
+		if (!entry ||
+		    sscanf(entry,
+			   "{ \"start\": %llu, \"length\": %llu, %99[^}]", &at,
+			   &more, now) != 3) {
+			fprintf(f, "%s\n", line);
+			continue;
+		}
+		if (strstr(now, ", \"offset\""))
+			*strstr(now, ", \"offset\"") = '\0';
+		if (strcmp(now, state)) {
+			fprintf(f, "%llu +%llu %s\n", start, len, state);
+			memcpy(state, now, sizeof(state));
+			start = at;
+			len = 0;
+		}
+		len += more;
+	}
+	fprintf(f, "%llu +%llu %s\n", start, len, state);
+	fclose(f);
+	free(text);
+	return out;
+}
+
 static bool same_report(const char *name, const char *command, judge_fn *judge)
 {
 	char *spec = layer("", name), *said[TOOLS];
@@ -71,6 +108,8 @@ static bool same_report(const char *name, const char *command, judge_fn *judge)
 	for (int t = 0; t < TOOLS; t++) {
 		char *text = heard(tools[t].out, NULL);
 
+		if (!strcmp(command, "map"))
+			text = join_map(text);
 		said[t] = format("%s: exit code %d\n%s", name, tools[t].code,
 				 text);
 		free(text);

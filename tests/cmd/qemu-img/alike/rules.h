@@ -42,13 +42,23 @@ static struct name {
 } names[MAX_NAMES];
 static size_t name_count;
 
-/* Cuts off and returns what is before the next `mark` without a backslash. */
+/*
+ * Cuts off and returns what is before the next `mark` without a backslash; \n
+ * in it becomes a newline.
+ */
 static char *cut_at(char **text, char mark)
 {
 	char *start = *text, *p = start;
 
-	while (*p && *p != mark)
-		p += *p == '\\' && p[1] ? 2 : 1;
+	for (; *p && *p != mark; p++) {
+		if (*p != '\\' || !p[1])
+			continue;
+		if (*++p == 'n' || *p == 'r') {
+			p[-1] = *p == 'n' ? '\n' : '\r';
+			memmove(p, p + 1, strlen(p));
+			p--;
+		}
+	}
 	if (!*p)
 		die("a rule lacks its last mark");
 	*p = '\0';

@@ -125,7 +125,12 @@ static char *next_step(char **line)
 	if (!step)
 		return NULL;
 	step += strspn(step, " \t");
-	end = step + (find_bare(step, ";", false) - step);
+	for (end = step;; end++) {
+		end += find_bare(end, ";", false) - end;
+		/* One with a space before it: sh may need others. */
+		if (!*end || (end > step && end[-1] == ' '))
+			break;
+	}
 	*line = *end ? end + 1 : NULL;
 	while (end > step && isspace((unsigned char)end[-1]))
 		end--;
