@@ -47,6 +47,31 @@ static const struct qi_file_layer *layer(void)
 	return chosen;
 }
 
+int qi_file_wrap(struct qi_file **out, const char *name, uint64_t size,
+		 bool writable, const struct qi_file_ops *ops, void *handle,
+		 struct qi_error *e)
+{
+	static atomic_ulong count;
+	size_t n = strlen(name) + 1;
+	struct qi_file *f = calloc(1, sizeof(*f) + n);
+
+	if (!f)
+		return qi_fail(e, ENOMEM, "out of memory");
+	memcpy(f->path, name, n);
+	f->name = f->path;
+	f->fd = -1;
+	f->ops = ops;
+	f->handle = handle;
+	f->size = size;
+	f->writable = writable;
+	f->is_device = true;
+	/* No file has this device; each is one for itself. */
+	f->dev = (dev_t)-1;
+	f->ino = atomic_fetch_add(&count, 1);
+	*out = f;
+	return 0;
+}
+
 static int take_facts(struct qi_file *f, struct qi_error *e)
 {
 	struct stat st;
@@ -69,11 +94,14 @@ static int take_facts(struct qi_file *f, struct qi_error *e)
 		f->is_device = true;
 		return 0;
 	}
-	return qi_fail(e, EINVAL, "cannot open '%s': it is a %s, not a file",
-		       f->name,
-		       S_ISDIR(st.st_mode)  ? "folder" :
-		       S_ISFIFO(st.st_mode) ? "FIFO" :
-					      "device");
+	return qi_stock(
+		e,
+		qi_fail(e, EINVAL, "cannot open '%s': it is a %s, not a file",
+			f->name,
+			S_ISDIR(st.st_mode)  ? "folder" :
+			S_ISFIFO(st.st_mode) ? "FIFO" :
+					       "device"),
+		"'file' driver requires '%s' to be a regular file", f->name);
 }
 
 static int open_with(struct qi_file **out, const char *path, int flags,
@@ -94,6 +122,9 @@ static int open_with(struct qi_file **out, const char *path, int flags,
 		ret = qi_fail(e, errno, "cannot %s '%s': %s",
 			      flags & O_CREAT ? "create" : "open", path,
 			      strerror(errno));
+		qi_stock(e, ret, "Could not %s '%s': %s",
+			 flags & O_CREAT ? "create" : "open", path,
+			 strerror(-ret));
 		free(f);
 		return ret;
 	}
@@ -134,11 +165,33 @@ int qi_file_close(struct qi_file *f, struct qi_error *e)
 {
 	int ret = 0;
 
-	if (layer()->close(f->fd) && f->writable)
+	if (f->ops && f->ops->close)
+		f->ops->close(f);
+	if (!f->ops && layer()->close(f->fd) && f->writable)
 		ret = qi_fail(e, errno, "cannot close '%s': %s", f->name,
 			      strerror(errno));
 	free(f);
 	return ret;
+}
+
+static ssize_t read_by_ops(struct qi_file *f, uint64_t off, size_t len,
+			   void *buf, struct qi_error *e)
+{
+	size_t in = off < f->size ? (size_t)qi_min(len, f->size - off) : 0;
+	int ret = in ? f->ops->read(f, off, in, buf, e) : 0;
+
+	memset((char *)buf + in, 0, len - in);
+	return ret ? ret : (ssize_t)in;
+}
+
+/* -EFBIG and the message when that is past the end of one that has ops. */
+static int check_inside(const struct qi_file *f, uint64_t off, uint64_t len,
+			struct qi_error *e)
+{
+	if (qi_fits(off, len, f->size))
+		return 0;
+	return qi_fail(e, EFBIG, "cannot write '%s' at %llu: it ends before",
+		       f->name, (unsigned long long)(off + len));
 }
 
 ssize_t qi_file_read_some(struct qi_file *f, uint64_t off, size_t len,
@@ -146,6 +199,8 @@ ssize_t qi_file_read_some(struct qi_file *f, uint64_t off, size_t len,
 {
 	size_t done = 0;
 
+	if (f->ops)
+		return read_by_ops(f, off, len, buf, e);
 	while (done < len) {
 		ssize_t n;
 
@@ -200,6 +255,11 @@ int qi_file_write(struct qi_file *f, uint64_t off, size_t len, const void *buf,
 {
 	size_t done = 0;
 
+	if (f->ops) {
+		int ret = check_inside(f, off, len, e);
+
+		return ret ? ret : f->ops->write(f, off, len, buf, e);
+	}
 	while (done < len) {
 		ssize_t n = layer()->write(f->fd, (const char *)buf + done,
 					   len - done, (off_t)(off + done));
@@ -243,6 +303,11 @@ static bool punch(struct qi_file *f, uint64_t off, uint64_t len)
 int qi_file_punch(struct qi_file *f, uint64_t off, uint64_t len,
 		  struct qi_error *e)
 {
+	if (f->ops) {
+		int ret = check_inside(f, off, len, e);
+
+		return ret ? ret : f->ops->zero(f, off, len, false, e);
+	}
 	if (punch(f, off, len))
 		return 0;
 	return qi_file_write_zeroes(f, off, len, e);
@@ -251,6 +316,11 @@ int qi_file_punch(struct qi_file *f, uint64_t off, uint64_t len,
 int qi_file_zero(struct qi_file *f, uint64_t off, uint64_t len,
 		 struct qi_error *e)
 {
+	if (f->ops) {
+		int ret = check_inside(f, off, len, e);
+
+		return ret ? ret : f->ops->zero(f, off, len, true, e);
+	}
 	if (layer()->fallocate(f->fd, FALLOC_FL_ZERO_RANGE, (off_t)off,
 			       (off_t)len))
 		return qi_file_write_zeroes(f, off, len, e);
@@ -260,7 +330,12 @@ int qi_file_zero(struct qi_file *f, uint64_t off, uint64_t len,
 
 void qi_file_discard(struct qi_file *f, uint64_t off, uint64_t len)
 {
-	if (off < f->size && !punch(f, off, qi_min(len, f->size - off)))
+	if (off >= f->size)
+		return;
+	len = qi_min(len, f->size - off);
+	if (f->ops)
+		f->ops->discard(f, off, len);
+	else if (!punch(f, off, len))
 		errno = 0;
 }
 
@@ -269,6 +344,9 @@ static int keep_room(struct qi_file *f, int mode, uint64_t off, uint64_t len,
 {
 	int ret;
 
+	if (f->ops)
+		return qi_fail(e, ENOTSUP, "'%s' has no room to be kept",
+			       f->name);
 	if (off > INT64_MAX || len > INT64_MAX - off)
 		return qi_fail(e, EFBIG, "'%s' cannot be that long", f->name);
 	do
@@ -329,6 +407,8 @@ void qi_file_copy_mode(struct qi_file *f, const char *like)
 
 int qi_file_sync(struct qi_file *f, struct qi_error *e)
 {
+	if (f->ops)
+		return f->ops->sync(f, e);
 	if (layer()->sync(f->fd))
 		return qi_fail(e, errno, "cannot sync '%s': %s", f->name,
 			       strerror(errno));
@@ -337,6 +417,9 @@ int qi_file_sync(struct qi_file *f, struct qi_error *e)
 
 int qi_file_resize(struct qi_file *f, uint64_t size, struct qi_error *e)
 {
+	if (f->ops)
+		return qi_fail(e, ENOTSUP, "'%s' has the size that it has",
+			       f->name);
 	if (size > INT64_MAX)
 		return qi_fail(e, EFBIG, "cannot resize '%s': too large",
 			       f->name);
@@ -352,13 +435,15 @@ bool qi_file_is_regular(const struct qi_file *f)
 {
 	struct stat st;
 
-	return !fstat(f->fd, &st) && S_ISREG(st.st_mode);
+	return !f->ops && !fstat(f->fd, &st) && S_ISREG(st.st_mode);
 }
 
 uint64_t qi_file_disk_size(const struct qi_file *f)
 {
 	struct stat st;
 
+	if (f->ops)
+		return f->ops->disk_size;
 	return fstat(f->fd, &st) ? 0 : (uint64_t)st.st_blocks * 512;
 }
 
@@ -366,6 +451,8 @@ uint64_t qi_file_run(const struct qi_file *f, uint64_t off, bool *hole)
 {
 	off_t end;
 
+	if (f->ops)
+		return f->ops->run(f, off, hole);
 	*hole = false;
 	end = lseek(f->fd, (off_t)off, SEEK_DATA);
 	if (end < 0 && errno == ENXIO) {
@@ -386,8 +473,8 @@ bool qi_file_is_current(const struct qi_file *f)
 {
 	struct stat st;
 
-	return !stat(f->path, &st) && st.st_dev == f->dev &&
-	       st.st_ino == f->ino;
+	return f->ops || (!stat(f->path, &st) && st.st_dev == f->dev &&
+			  st.st_ino == f->ino);
 }
 
 /* ---------------------------------------------------------------- names */

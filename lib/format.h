@@ -13,6 +13,7 @@
 #include "lib/file.h"
 #include "lib/qimg.h"
 
+struct qi_name;
 struct qi_record;
 struct qi_writer;
 struct qi_options;
@@ -36,6 +37,9 @@ struct qi_node {
 	bool mark;	    /* for walks of the graph */
 	char *path, *backing_name, *backing_format; /* owned text of facts */
 	char *data_name;      /* of an external data file, as the caller said */
+	struct qi_name *name; /* what was said of it; see lib/name.h */
+	char *shown;	      /* owned text of facts.filename */
+	char *spelling;	      /* the name that the caller gave, or NULL */
 	struct qi_node *next; /* in the graph */
 };
 
@@ -297,6 +301,8 @@ void qi_warn(struct qi_graph *g, const char *fmt, ...)
 int qi_options_parse(struct qi_options **out, const char *text,
 		     const struct qi_format_option *known, const char *format,
 		     struct qi_error *e);
+/* Cuts one element off *text and undoubles its commas; malloc'd. */
+char *qi_options_next(const char **text);
 /* One of them as given, malloc'd; *value NULL: it is not there. */
 int qi_options_find(const char *text, const char *name, char **value);
 void qi_options_free(struct qi_options *o);

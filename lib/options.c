@@ -13,8 +13,7 @@ struct qi_options {
 	char *value[MAX_OPTIONS];
 };
 
-/* Cuts one element off *text and undoubles its commas. */
-static char *next_element(const char **text)
+char *qi_options_next(const char **text)
 {
 	char *out = malloc(strlen(*text) + 1);
 	char *to = out;
@@ -75,7 +74,7 @@ int qi_options_parse(struct qi_options **out, const char *text,
 	int ret = o ? 0 : qi_no_memory(e);
 
 	while (!ret && text && *text) {
-		char *element = next_element(&text);
+		char *element = qi_options_next(&text);
 
 		if (!element)
 			ret = qi_no_memory(e);
@@ -98,7 +97,7 @@ int qi_options_find(const char *text, const char *name, char **value)
 
 	*value = NULL;
 	while (text && *text) {
-		char *element = next_element(&text);
+		char *element = qi_options_next(&text);
 
 		if (!element)
 			return -ENOMEM;

@@ -101,16 +101,20 @@ struct qi_open {
 	bool strict;	       /* of a drive: see qi_drive_check_strict() */
 	bool layer;	       /* of a drive: see qi_drive_add() */
 	bool to_check;	       /* damage that a check finds is no obstacle */
+	bool is_options;       /* the name is a list, as for --image-opts */
+	bool strict_name;      /* "word:" in front of it is no path, ever */
 };
 
 /* What a caller may know of a node. Valid as long as its graph. */
 struct qi_node_facts {
 	const char *path;	    /* as found from the caller's folder */
+	const char *filename;	    /* as qemu-img shows it; often the path */
+	const char *driver;	    /* the same of its format: "file", too */
 	const char *format;	    /* driver name */
 	uint64_t size;		    /* virtual disk */
 	uint32_t cluster_size;	    /* 0: the format has none */
 	uint64_t file_size;	    /* length of the file */
-	uint64_t disk_size;	    /* bytes allocated by the file system */
+	uint64_t disk_size;	    /* bytes allocated; QI_NO_OFFSET: unknown */
 	const char *backing_name;   /* as recorded, or NULL */
 	const char *backing_format; /* as recorded, or NULL */
 	struct qi_node *backing;    /* NULL: none, or not opened */
@@ -126,7 +130,8 @@ void qi_graph_on_warning(struct qi_graph *g,
 			 void (*fn)(void *arg, const char *text), void *arg);
 
 /*
- * Add the image `name` (path, file:PATH or json:{...}) and its backing chain.
+ * Add the image `name` (a path, file:PATH, json:{...}, null-co://, nbd:...; or
+ * driver=qcow2,file.filename=PATH and so on) and its backing chain.
  * A file that the graph has already is the same node. Takes no locks.
  */
 int qi_graph_add(struct qi_graph *g, const char *name,
