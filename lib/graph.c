@@ -95,6 +95,14 @@ static struct qi_node *find_node(struct qi_graph *g, const struct qi_node *n)
 	return x;
 }
 
+static struct qi_node *keep_node(struct qi_graph *g, struct qi_node *n)
+{
+	n->next = g->nodes;
+	g->nodes = n;
+	g->count++;
+	return n;
+}
+
 /* The node for a name: one that the graph has, or a new one in it. */
 static int get_node(struct qi_graph *g, struct qi_name *name,
 		    const struct qi_open *how, struct qi_node **out,
@@ -117,11 +125,19 @@ static int get_node(struct qi_graph *g, struct qi_name *name,
 		*out = known;
 		return ret;
 	}
-	n->next = g->nodes;
-	g->nodes = n;
-	g->count++;
-	*out = n;
+	*out = keep_node(g, n);
 	return 0;
+}
+
+int qi_graph_add_file(struct qi_graph *g, struct qi_file *f,
+		      struct qi_node **out, struct qi_error *e)
+{
+	struct qi_node *n;
+	int ret = qi_node_of_file(g, f, &n, e);
+
+	if (!ret)
+		*out = keep_node(g, n);
+	return ret;
 }
 
 /* What the user said of it, or what the image records. */

@@ -152,25 +152,59 @@ static int settle(struct qi_node *n, bool no_backing, struct qi_error *e)
 	return ret ? ret : qi_name_check_rest(name, format, e);
 }
 
+/* A node that has its name, which is not the caller's any more, and no file. */
+static struct qi_node *start(struct qi_graph *g, struct qi_name *name)
+{
+	struct qi_node *n = calloc(1, sizeof(*n));
+
+	if (!n)
+		return NULL;
+	n->graph = g;
+	n->path = strdup(name->path);
+	n->name = malloc(sizeof(*n->name));
+	if (!n->path || !n->name) {
+		free(n->name);
+		n->name = NULL;
+		qi_node_free(n);
+		return NULL;
+	}
+	*n->name = *name;
+	*name = (struct qi_name){ 0 };
+	return n;
+}
+
+int qi_node_of_file(struct qi_graph *g, struct qi_file *f, struct qi_node **out,
+		    struct qi_error *e)
+{
+	struct qi_name name = { .path = strdup(f->name) };
+	struct qi_node *n = name.path ? start(g, &name) : NULL;
+	int ret;
+
+	qi_name_clear(&name);
+	if (!n) {
+		qi_file_close(f, NULL);
+		return qi_no_memory(e);
+	}
+	n->file = f;
+	n->format = qi_format_find("raw");
+	ret = settle(n, true, e);
+	if (ret)
+		qi_node_free(n);
+	else
+		*out = n;
+	return ret;
+}
+
 int qi_node_new(struct qi_graph *g, struct qi_name *name,
 		const struct qi_open *how, struct qi_node **out,
 		struct qi_error *e)
 {
-	struct qi_node *n = calloc(1, sizeof(*n));
+	struct qi_node *n = start(g, name);
 	int ret;
 
 	if (!n)
 		return qi_no_memory(e);
-	n->graph = g;
 	n->to_check = how->to_check;
-	n->path = strdup(name->path);
-	n->name = malloc(sizeof(*n->name));
-	if (!n->path || !n->name) {
-		qi_node_free(n);
-		return qi_no_memory(e);
-	}
-	*n->name = *name;
-	*name = (struct qi_name){ 0 };
 	name = n->name;
 	ret = open_file(name, false, &n->file, e);
 	if (!ret)

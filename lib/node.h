@@ -13,6 +13,9 @@
 int qi_node_new(struct qi_graph *g, struct qi_name *name,
 		const struct qi_open *how, struct qi_node **out,
 		struct qi_error *e);
+/* The same of a file that is open: a raw node; f is closed if that fails. */
+int qi_node_of_file(struct qi_graph *g, struct qi_file *f, struct qi_node **out,
+		    struct qi_error *e);
 void qi_node_free(struct qi_node *n);
 /* Get a writable handle, if that is the access which is wanted. */
 int qi_node_make_writable(struct qi_node *n, struct qi_error *e);
