@@ -106,7 +106,7 @@ Q := $(if $(V),,@)
 LIB_SRC := $(wildcard lib/*.c formats/*.c formats/*/*.c)
 CMD_SRC := $(wildcard cmd/*.c cmd/common/*.c cmd/qemu-img/*.c \
 	cmd/qemu-img/common/*.c)
-TEST_SRC := $(wildcard tests/lib/*.c tests/formats/*.c)
+TEST_SRC := $(wildcard tests/lib/*.c tests/formats/*.c tests/cmd/*/*.c)
 
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o) $(B)/gen/formats.o
 CMD_OBJ := $(CMD_SRC:%.c=$(B)/%.o) $(B)/gen/commands.o \

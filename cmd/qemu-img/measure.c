@@ -2,10 +2,8 @@
 /*
  * measure.c - qemu-img measure
  */
-#include <stdio.h>
-
 #include "cmd/common/image.h"
-#include "cmd/common/json.h"
+#include "cmd/common/estimate.h"
 #include "cmd/common/print.h"
 #include "cmd/qemu-img/common/stock.h"
 
@@ -27,28 +25,6 @@ static const struct qi_stock_option options[] = {
 	{ "size", 0, QI_STOCK_TEXT, &opt.size },
 	QI_STOCK_END,
 };
-
-static void print(const struct qi_measurement *m, bool json)
-{
-	json_t *o;
-
-	if (!json) {
-		printf("required size: %llu\nfully allocated size: %llu\n",
-		       (unsigned long long)m->required,
-		       (unsigned long long)m->fully_allocated);
-		if (m->has_bitmaps)
-			printf("bitmaps size: %llu\n",
-			       (unsigned long long)m->bitmaps);
-		return;
-	}
-	o = json_object();
-	if (m->has_bitmaps)
-		json_object_set_new(o, "bitmaps", qi_json_uint(m->bitmaps));
-	json_object_set_new(o, "required", qi_json_uint(m->required));
-	json_object_set_new(o, "fully-allocated",
-			    qi_json_uint(m->fully_allocated));
-	qi_stock_json(o);
-}
 
 /* What QEMU says of options that do not go together; true: nothing. */
 static bool check(int argc)
@@ -107,7 +83,10 @@ static int measure(const char *name, struct qi_measure *m,
 	ret = qi_measure(source, m, &result, &e);
 	if (ret < 0)
 		return qi_stock_fail(ret, &e);
-	print(&result, json);
+	if (json)
+		qi_stock_json(qi_estimate_json(&result));
+	else
+		qi_estimate_text(&result);
 	return QI_EXIT_OK;
 }
 
