@@ -355,11 +355,8 @@ int qcow2_header_read(struct qcow2 *q, struct qi_error *e)
 	if (n < 0)
 		return (int)n;
 	if (n < QCOW2_V2_HEADER || be32_get(d.magic) != QCOW2_MAGIC)
-		return qi_stock(e,
-				qi_fail(e, EINVAL,
-					"'%s' is not in qcow2 format",
-					q->file->path),
-				"Image is not in qcow2 format");
+		return qi_fail(e, EINVAL, "'%s' is not in qcow2 format",
+			       q->file->path);
 	decode(&q->h, &d);
 	ret = check_numbers(q, e);
 	if (ret)
