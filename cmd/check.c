@@ -5,19 +5,11 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "cmd/common/checked.h"
 #include "cmd/common/command.h"
 #include "cmd/common/image.h"
 #include "cmd/common/json.h"
 #include "cmd/common/print.h"
-
-/* Exit codes of qemu-img check */
-enum {
-	CHECK_CLEAN = 0,
-	CHECK_NOT_DONE = 1,
-	CHECK_CORRUPT = 2,
-	CHECK_LEAKS = 3,
-	CHECK_UNSUPPORTED = 63,
-};
 
 static struct {
 	const char *format;
@@ -46,91 +38,6 @@ static const struct qi_option options[] = {
 	QI_OPTION_END,
 };
 
-static void on_finding(void *arg, const char *text)
-{
-	QI_AUTO_TEXT char *safe = qi_safe(text);
-
-	fprintf(stderr, "%s\n", safe);
-}
-
-static double percent(uint64_t part, uint64_t whole)
-{
-	return whole ? (double)part * 100 / (double)whole : 0;
-}
-
-static void print_problems(const struct qi_check *c)
-{
-	if (c->corruptions)
-		printf("\n%llu errors were found on the image.\n"
-		       "Data may be corrupted, or further writes to the image "
-		       "may corrupt it.\n",
-		       (unsigned long long)c->corruptions);
-	if (c->leaks)
-		printf("\n%llu leaked clusters were found on the image.\n"
-		       "This means waste of disk space, but no harm to "
-		       "data.\n",
-		       (unsigned long long)c->leaks);
-	if (c->errors)
-		printf("\n%llu internal errors have occurred during the "
-		       "check.\n",
-		       (unsigned long long)c->errors);
-}
-
-static void print_text(const struct qi_check *c)
-{
-	if (!c->corruptions && !c->leaks && !c->errors)
-		puts("No errors were found on the image.");
-	else
-		print_problems(c);
-	if (c->total_clusters && c->allocated_clusters)
-		printf("%llu/%llu = %0.2f%% allocated, %0.2f%% fragmented, "
-		       "%0.2f%% compressed clusters\n",
-		       (unsigned long long)c->allocated_clusters,
-		       (unsigned long long)c->total_clusters,
-		       percent(c->allocated_clusters, c->total_clusters),
-		       percent(c->fragmented_clusters, c->allocated_clusters),
-		       percent(c->compressed_clusters, c->allocated_clusters));
-	if (c->image_end)
-		printf("Image end offset: %llu\n",
-		       (unsigned long long)c->image_end);
-}
-
-/* qemu-img leaves out what is zero. */
-static void set_if_any(json_t *o, const char *key, uint64_t value)
-{
-	if (value)
-		json_object_set_new(o, key, qi_json_uint(value));
-}
-
-static void print_json(const struct qi_check *c,
-		       const struct qi_node_facts *facts)
-{
-	json_t *o = json_object();
-
-	set_if_any(o, "image-end-offset", c->image_end);
-	set_if_any(o, "compressed-clusters", c->compressed_clusters);
-	set_if_any(o, "total-clusters", c->total_clusters);
-	set_if_any(o, "corruptions", c->corruptions);
-	set_if_any(o, "leaks", c->leaks);
-	set_if_any(o, "corruptions-fixed", c->corruptions_fixed);
-	set_if_any(o, "leaks-fixed", c->leaks_fixed);
-	json_object_set_new(o, "check-errors", qi_json_uint(c->errors));
-	set_if_any(o, "allocated-clusters", c->allocated_clusters);
-	set_if_any(o, "fragmented-clusters", c->fragmented_clusters);
-	json_object_set_new(o, "filename", qi_json_text(facts->path));
-	json_object_set_new(o, "format", qi_json_text(facts->format));
-	qi_json_print(o);
-}
-
-static int exit_code(const struct qi_check *c)
-{
-	if (c->errors)
-		return CHECK_NOT_DONE;
-	if (c->corruptions)
-		return CHECK_CORRUPT;
-	return c->leaks ? CHECK_LEAKS : CHECK_CLEAN;
-}
-
 static int check_as_wanted(struct qi_node *n, struct qi_check *check,
 			   struct qi_error *e)
 {
@@ -145,14 +52,8 @@ static int check_as_wanted(struct qi_node *n, struct qi_check *check,
 	if (ret < 0 || (!corruptions && !leaks))
 		return ret;
 	if (opt.output == QI_OUTPUT_HUMAN && !opt.quiet)
-		printf("The following inconsistencies were found and "
-		       "repaired:\n\n"
-		       "    %llu leaked clusters\n"
-		       "    %llu corruptions\n\n"
-		       "Double checking the fixed image now...\n",
-		       (unsigned long long)leaks,
-		       (unsigned long long)corruptions);
-	*check = (struct qi_check){ .finding = on_finding,
+		qi_checked_repaired(check);
+	*check = (struct qi_check){ .finding = qi_checked_finding,
 				    .corruptions_fixed = corruptions,
 				    .leaks_fixed = leaks };
 	return qi_check_image(n, check, e);
@@ -169,7 +70,7 @@ static int run(int argc, char **argv)
 		.no_backing = true,
 		.to_check = true,
 	};
-	struct qi_check check = { .finding = on_finding };
+	struct qi_check check = { .finding = qi_checked_finding };
 	struct qi_error e = { "" };
 	struct qi_node *n;
 	int ret;
@@ -179,17 +80,17 @@ static int run(int argc, char **argv)
 				"--dry-run alone");
 	ret = qi_open_image(g, argv[0], &how, opt.wait, &n, &e);
 	if (ret < 0)
-		return qi_report_as(ret, &e, CHECK_NOT_DONE);
+		return qi_report_as(ret, &e, QI_CHECK_NOT_DONE);
 	ret = check_as_wanted(n, &check, &e);
 	if (ret < 0)
 		return qi_report_as(ret, &e,
-				    ret == -ENOTSUP ? CHECK_UNSUPPORTED :
-						      CHECK_NOT_DONE);
+				    ret == -ENOTSUP ? QI_CHECK_UNSUPPORTED :
+						      QI_CHECK_NOT_DONE);
 	if (opt.output == QI_OUTPUT_JSON)
-		print_json(&check, qi_node_facts(n));
+		qi_json_print(qi_checked_json(&check, qi_node_facts(n)));
 	else if (!opt.quiet)
-		print_text(&check);
-	return exit_code(&check);
+		qi_checked_text(&check);
+	return qi_checked_code(&check);
 }
 
 const struct qi_command qi_command_check = {

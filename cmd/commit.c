@@ -4,12 +4,12 @@
  * an image into one below it, as qemu-img does
  */
 #include <stdio.h>
-#include <time.h>
 
 #include "cmd/common/change.h"
 #include "cmd/common/command.h"
 #include "cmd/common/image.h"
 #include "cmd/common/json.h"
+#include "cmd/common/pace.h"
 #include "cmd/common/print.h"
 #include "cmd/common/progress.h"
 
@@ -46,47 +46,11 @@ static const struct qi_option options[] = {
 	QI_OPTION_END,
 };
 
-/* ------------------------------------------------------------- the rate */
-
-static struct {
-	struct qi_progress shown;
-	struct timespec start;
-	uint64_t last;
-} pace;
-
-/* Called with what is done so far; sleeps where that is too much. */
-static void slow_down(void *arg, uint64_t done, uint64_t total)
-{
-	struct timespec until;
-
-	/* A part of the work that counts for itself. */
-	if (done < pace.last)
-		clock_gettime(CLOCK_MONOTONIC, &pace.start);
-	pace.last = done;
-	until = pace.start;
-	if (pace.shown.fn)
-		pace.shown.fn(pace.shown.arg, done, total);
-	until.tv_sec += (time_t)(done / opt.rate);
-	until.tv_nsec +=
-		(long)((double)(done % opt.rate) / (double)opt.rate * 1e9);
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_nsec -= 1000000000;
-		until.tv_sec++;
-	}
-	/* A signal ends it early, which is what it is for. */
-	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
-}
-
 static struct qi_progress start_progress(void)
 {
-	struct qi_progress p =
-		qi_progress_start(opt.quiet ? 0 : opt.progress, "commit");
-
-	if (!opt.rate)
-		return p;
-	pace.shown = p;
-	clock_gettime(CLOCK_MONOTONIC, &pace.start);
-	return (struct qi_progress){ .fn = slow_down };
+	return qi_pace(qi_progress_start(opt.quiet ? 0 : opt.progress,
+					 "commit"),
+		       opt.rate);
 }
 
 /* -------------------------------------------------------------- a drive */

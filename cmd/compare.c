@@ -5,18 +5,11 @@
 #include <stdio.h>
 
 #include "cmd/common/command.h"
+#include "cmd/common/compared.h"
 #include "cmd/common/image.h"
 #include "cmd/common/json.h"
 #include "cmd/common/print.h"
 #include "cmd/common/progress.h"
-
-/* Exit codes of qemu-img compare */
-enum {
-	COMPARE_EQUAL = 0,
-	COMPARE_DIFFERENT = 1,
-	COMPARE_NOT_OPENED = 2,
-	COMPARE_NOT_READ = 4,
-};
 
 static struct {
 	const char *format[2];
@@ -38,32 +31,6 @@ static const struct qi_option options[] = {
 	QI_OPT_WAIT(&opt.wait),
 	QI_OPTION_END,
 };
-
-static void print_text(const struct qi_comparison *c, uint64_t common)
-{
-	unsigned long long off = c->off;
-	/* It is seen after the common part. */
-	bool warn = c->size_differs &&
-		    (c->result == QI_COMPARE_EQUAL || c->off >= common);
-
-	if (warn && c->result != QI_COMPARE_SIZE)
-		puts("Warning: Image size mismatch!");
-	switch (c->result) {
-	case QI_COMPARE_EQUAL:
-		puts("Images are identical.");
-		break;
-	case QI_COMPARE_DIFFERENT:
-		printf("Content mismatch at offset %llu!\n", off);
-		break;
-	case QI_COMPARE_SIZE:
-		puts("Strict mode: Image size mismatch!");
-		break;
-	case QI_COMPARE_STATUS:
-		printf("Strict mode: Offset %llu block status mismatch!\n",
-		       off);
-		break;
-	}
-}
 
 static void print_json(const struct qi_comparison *c)
 {
@@ -111,21 +78,21 @@ static int run(int argc, char **argv)
 	int ret = open_both(g, argv, node, &e);
 
 	if (ret < 0)
-		return qi_report_as(ret, &e, COMPARE_NOT_OPENED);
+		return qi_report_as(ret, &e, QI_COMPARED_NOT_OPENED);
 	progress = qi_progress_start(opt.quiet ? 0 : opt.progress, "compare");
 	ret = qi_compare_images(node[0], node[1], opt.strict, &progress,
 				&result, &e);
 	qi_progress_end(ret);
 	if (ret < 0)
-		return qi_report_as(ret, &e, COMPARE_NOT_READ);
+		return qi_report_as(ret, &e, QI_COMPARED_NOT_READ);
 	size[0] = qi_node_facts(node[0])->size;
 	size[1] = qi_node_facts(node[1])->size;
 	if (opt.output == QI_OUTPUT_JSON)
 		print_json(&result);
 	else if (!opt.quiet)
-		print_text(&result, size[size[0] > size[1]]);
-	return result.result == QI_COMPARE_EQUAL ? COMPARE_EQUAL :
-						   COMPARE_DIFFERENT;
+		qi_compared_text(&result, size[size[0] > size[1]]);
+	return result.result == QI_COMPARE_EQUAL ? QI_COMPARED_EQUAL :
+						   QI_COMPARED_DIFFERENT;
 }
 
 const struct qi_command qi_command_compare = {

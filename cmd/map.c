@@ -2,10 +2,8 @@
 /*
  * map.c - qimg map: which file holds which part of a disk
  */
-#include <inttypes.h>
-#include <stdio.h>
-
 #include "cmd/common/command.h"
+#include "cmd/common/extents.h"
 #include "cmd/common/image.h"
 #include "cmd/common/print.h"
 
@@ -27,81 +25,6 @@ static const struct qi_option options[] = {
 	QI_OPTION_END,
 };
 
-static const char *bool_text(unsigned flag)
-{
-	return flag ? "true" : "false";
-}
-
-static void print_text(const struct qi_extent *x)
-{
-	QI_AUTO_TEXT char *path = NULL;
-	char offset[QI_HUMAN] = "compressed";
-
-	/* Holes and zeroes have no place in a file. */
-	if (!(x->flags & QI_EXT_DATA) || x->flags & QI_EXT_ZERO || !x->node)
-		return;
-	path = qi_safe(qi_node_data_path(x->node));
-	if (!(x->flags & QI_EXT_COMPRESSED))
-		snprintf(offset, sizeof(offset), "%#" PRIx64, x->host_off);
-	printf("%#-16" PRIx64 "%#-16" PRIx64 "%-16s%s\n", x->off, x->len,
-	       offset, path);
-}
-
-static void print_json(const struct qi_extent *x, bool first)
-{
-	printf("%s{ \"start\": %" PRIu64 ", \"length\": %" PRIu64
-	       ", \"depth\": %u, \"present\": %s, \"zero\": %s, \"data\": %s",
-	       first ? "" : ",\n", x->off, x->len, x->depth,
-	       bool_text(x->flags & QI_EXT_ALLOCATED),
-	       bool_text(x->flags & QI_EXT_ZERO),
-	       bool_text(x->flags & QI_EXT_DATA));
-	if (x->host_off != QI_NO_OFFSET && !(x->flags & QI_EXT_COMPRESSED))
-		printf(", \"offset\": %" PRIu64, x->host_off);
-	putchar('}');
-}
-
-static int print_extents(struct qi_scan *s, struct qi_error *e)
-{
-	const bool json = opt.output == QI_OUTPUT_JSON;
-	struct qi_extent x;
-	bool first = true;
-	int ret;
-
-	if (json)
-		putchar('[');
-	else
-		printf("%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to",
-		       "File");
-	while ((ret = qi_scan_next(s, &x, e)) > 0) {
-		if (json)
-			print_json(&x, first);
-		else
-			print_text(&x);
-		first = false;
-	}
-	if (json)
-		puts("]");
-	return ret;
-}
-
-static int map(struct qi_node *n, struct qi_error *e)
-{
-	struct qi_scan *scan;
-	int ret = qi_chain_check_readable(n, e);
-
-	if (ret < 0)
-		return ret;
-	/* It ends at the end of the disk, whatever was asked for. */
-	ret = qi_scan_new(&scan, n, NULL, opt.start, opt.length);
-	if (ret < 0)
-		return qi_fail(e, -ret, "'%s': its extents cannot be listed",
-			       qi_node_facts(n)->path);
-	qi_scan_see_holes(scan);
-	ret = print_extents(scan, e);
-	qi_scan_free(scan);
-	return ret;
-}
-
 static int run(int argc, char **argv)
 {
 	QI_AUTO_GRAPH struct qi_graph *g = qi_new_graph();
@@ -115,7 +38,8 @@ static int run(int argc, char **argv)
 	int ret = qi_open_image(g, argv[0], &how, opt.wait, &n, &e);
 
 	if (ret >= 0)
-		ret = map(n, &e);
+		ret = qi_extents_print(n, opt.start, opt.length,
+				       opt.output == QI_OUTPUT_JSON, &e);
 	return ret < 0 ? qi_report_as(ret, &e, QI_EXIT_FAILED) : QI_EXIT_OK;
 }
 

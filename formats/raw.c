@@ -14,8 +14,9 @@
 /* Runs of zeroes of this size become holes, as in qemu-img. */
 #define RAW_UNIT 4096
 
-static int raw_probe(const uint8_t *head, size_t len)
+static int raw_probe(const uint8_t *head, size_t len, const char *name)
 {
+	(void)name;
 	(void)head;
 	(void)len;
 	return 1;
@@ -107,9 +108,8 @@ static int raw_zero_kept(struct qi_writer *w, uint64_t off, uint64_t len,
 static int raw_finish(struct qi_writer *w, struct qi_error *e)
 {
 	/* The last unit was padded; a device is as long as it is. */
-	int ret = w->file->size <= w->size ?
-			  0 :
-			  qi_file_resize(w->file, w->size, e);
+	bool fits = w->file->is_device || w->file->size <= w->size;
+	int ret = fits ? 0 : qi_file_resize(w->file, w->size, e);
 
 	return ret ? ret : qi_file_sync(w->file, e);
 }
@@ -158,10 +158,14 @@ static int take_spec(const struct qi_image_spec *spec,
 		return qi_fail(e, ENOTSUP, "format 'raw' has no backing files");
 	if (text)
 		ret = qi_preallocation_parse(text, mode, e);
+	if (ret)
+		qi_stock(e, ret, "invalid parameter value: %s", text);
 	if (!ret && *mode == QI_PREALLOC_METADATA)
-		ret = qi_fail(e, EINVAL,
-			      "format 'raw' has no metadata; choose off, "
-			      "falloc or full");
+		ret = qi_stock(e,
+			       qi_fail(e, EINVAL,
+				       "format 'raw' has no metadata; choose "
+				       "off, falloc or full"),
+			       "Unsupported preallocation mode: metadata");
 	return ret ? qi_context(e, ret, "option 'preallocation'") : 0;
 }
 
@@ -172,19 +176,55 @@ static int raw_can_build(const struct qi_image_spec *spec, struct qi_error *e)
 	return take_spec(spec, &mode, e);
 }
 
+static int check_device(const struct qi_file *file, uint64_t size,
+			struct qi_error *e)
+{
+	if (size <= file->size)
+		return 0;
+	return qi_stock(e,
+			qi_fail(e, ENOSPC,
+				"'%s' has %llu bytes, and %llu are needed",
+				file->name, (unsigned long long)file->size,
+				(unsigned long long)size),
+			"Cannot grow device files");
+}
+
+static int write_first_block(struct qi_file *file, uint64_t size,
+			     struct qi_error *e)
+{
+	static const uint8_t zeroes[RAW_UNIT];
+	size_t len = size < sizeof(zeroes) ? SECTOR : sizeof(zeroes);
+
+	return size ? qi_file_write(file, 0, len, zeroes, e) : 0;
+}
+
+/* Holes count, too. */
+static int raw_measure(const struct qi_image_spec *spec, struct qi_node *src,
+		       struct qi_measurement *out, struct qi_error *e)
+{
+	(void)e;
+	out->required = src ? src->facts.size : qi_round_up(spec->size, SECTOR);
+	out->fully_allocated = out->required;
+	return 0;
+}
+
 static int raw_build(struct qi_file *file, const struct qi_image_spec *spec,
 		     struct qi_writer **out, struct qi_error *e)
 {
 	enum qi_preallocation mode;
+	bool is_new = !file->is_device;
 	int ret = take_spec(spec, &mode, e);
 
 	if (!ret)
-		ret = qi_file_resize(file, spec->size, e);
+		ret = is_new ? qi_file_resize(file, spec->size, e) :
+			       check_device(file, spec->size, e);
 	if (!ret)
-		ret = raw_start(file, spec->size, true, out, e);
+		ret = raw_start(file, spec->size, is_new, out, e);
 	if (ret)
 		return ret;
 	ret = qi_preallocate(*out, 0, spec->size, mode, e);
+	if (!ret && is_new && spec->has_first_block)
+		ret = write_first_block(file, spec->size, e);
 	if (ret) {
 		raw_free(*out);
 		*out = NULL;
@@ -244,6 +284,7 @@ const struct qi_format qi_format_raw = {
 	.close = raw_close,
 	.map = raw_map,
 	.can_build = raw_can_build,
+	.measure = raw_measure,
 	.build = raw_build,
 	.edit = raw_edit,
 	.resize = &raw_resize_ops,

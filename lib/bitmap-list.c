@@ -78,10 +78,12 @@ int qi_node_bitmap_ranges_at(struct qi_node *n, size_t index,
 		&n->format->bitmaps->list(n, &count)[index];
 
 	if (f->problem)
-		return qi_fail(e, ESTALE,
-			       "bitmap '%s' of '%s' cannot be read: "
-			       "%s",
-			       f->name, n->path, f->problem);
+		return qi_stock_bad_bitmap(
+			e,
+			qi_fail(e, ESTALE,
+				"bitmap '%s' of '%s' cannot be read: %s",
+				f->name, n->path, f->problem),
+			f);
 	return qi_ranges_bitmap(out, n, index) ? qi_no_memory(e) : 0;
 }
 
@@ -91,8 +93,11 @@ int qi_node_bitmap_ranges(struct qi_node *n, const char *name,
 	int which = qi_node_find_bitmap(n, name);
 
 	if (which < 0)
-		return qi_fail(e, ENOENT, "'%s' has no bitmap '%s'", n->path,
-			       name);
+		return qi_stock_no_bitmap(e,
+					  qi_fail(e, ENOENT,
+						  "'%s' has no bitmap '%s'",
+						  n->path, name),
+					  name);
 	return qi_node_bitmap_ranges_at(n, (size_t)which, out, e);
 }
 

@@ -19,8 +19,11 @@ static int check_name(const char *name, struct qi_error *e)
 
 	if (n >= 1 && n <= QI_NAME_MAX)
 		return 0;
-	return qi_fail(e, EINVAL, "a bitmap's name has 1 to %d bytes",
-		       QI_NAME_MAX);
+	qi_fail(e, EINVAL, "a bitmap's name has 1 to %d bytes", QI_NAME_MAX);
+	return n ? qi_stock(e, -EINVAL,
+			    "Name length exceeds maximum (%d characters)",
+			    QI_NAME_MAX) :
+		   qi_stock(e, -EINVAL, "Bitmap name cannot be empty");
 }
 
 bool qi_bitmap_is_granularity(uint64_t g)
@@ -32,9 +35,11 @@ static int check_granularity(uint32_t g, struct qi_error *e)
 {
 	if (!g || qi_bitmap_is_granularity(g))
 		return 0;
-	return qi_fail(e, EINVAL,
-		       "the granularity must be a power of two from "
-		       "512 to 2G");
+	return qi_stock(e,
+			qi_fail(e, EINVAL,
+				"the granularity must be a power of two from "
+				"512 to 2G"),
+			"Granularity must be power of 2 and at least 512");
 }
 
 /* As in QEMU: the cluster size, from 4K to 64K. */
@@ -71,7 +76,12 @@ int qi_bitmap_check_place(struct qi_node *n, const char *name, bool record,
 			      n->path);
 	if (!ret)
 		ret = record ? qi_node_can_store(n, e) : qi_node_can_hold(n, e);
-	return ret;
+	return ret && n->format->bitmaps ?
+		       qi_stock_context(e, ret,
+					"Can't make bitmap '%s' persistent in "
+					"'" QI_STOCK_NODE "'",
+					name) :
+		       ret;
 }
 
 int qi_bitmap_check_edit(struct qi_node *n, const struct qi_bitmap_edit *edit,
@@ -87,6 +97,8 @@ int qi_bitmap_check_edit(struct qi_node *n, const struct qi_bitmap_edit *edit,
 int qi_node_refuse_segment(struct qi_node *n, const char *name,
 			   const char *instead, struct qi_error *e)
 {
+	if (qi_graph_is_stock(n->graph))
+		return 0;
 	if (qi_record_state_of(n) == QI_RECORD_UNKNOWN)
 		return qi_fail(e, ESTALE,
 			       "cannot change bitmaps of '%s': its "
@@ -102,6 +114,23 @@ int qi_node_refuse_segment(struct qi_node *n, const char *name,
 		       name, n->path, instead);
 }
 
+int qi_stock_no_bitmap(struct qi_error *e, int ret, const char *name)
+{
+	return qi_stock(e, ret, "Dirty bitmap '%s' not found", name);
+}
+
+int qi_stock_bad_bitmap(struct qi_error *e, int ret,
+			const struct qi_stored_bitmap *b)
+{
+	if (!b->in_use)
+		return ret;
+	return qi_stock(e, ret,
+			"Bitmap '%s' is inconsistent and cannot be used\n"
+			"Try block-dirty-bitmap-remove to delete this bitmap "
+			"from disk",
+			b->name);
+}
+
 /* The change for one node bitmap; checks that the verb fits its state. */
 static int node_change(struct qi_node *n, const struct qi_bitmap_edit *edit,
 		       struct qi_bitmap_change *c, struct qi_error *e)
@@ -111,34 +140,42 @@ static int node_change(struct qi_node *n, const struct qi_bitmap_edit *edit,
 	*c = (struct qi_bitmap_change){ .name = edit->name };
 	if (edit->verb == QI_BITMAP_ADD) {
 		if (f)
-			return qi_fail(e, EEXIST,
-				       "'%s' has a bitmap '%s' "
-				       "already",
-				       n->path, edit->name);
+			return qi_stock(e,
+					qi_fail(e, EEXIST,
+						"'%s' has a bitmap '%s' "
+						"already",
+						n->path, edit->name),
+					"Bitmap already exists: %s",
+					edit->name);
 		c->enabled = !edit->disabled;
 		c->granularity_bits = qi_bitmap_new_bits(n, edit->granularity);
 		return 0;
 	}
 	if (!f)
-		return qi_fail(e, ENOENT,
-			       "'%s' has no bitmap '%s'; 'qimg "
-			       "bitmap list --node %s' shows what it has",
-			       n->path, edit->name, QI_WORD(n->path));
+		return qi_stock_no_bitmap(
+			e,
+			qi_fail(e, ENOENT,
+				"'%s' has no bitmap '%s'; 'qimg bitmap list "
+				"--node %s' shows what it has",
+				n->path, edit->name, QI_WORD(n->path)),
+			edit->name);
 	c->remove = edit->verb == QI_BITMAP_REMOVE;
 	c->enabled = edit->verb == QI_BITMAP_CLEAR ?
 			     f->enabled :
 			     edit->verb == QI_BITMAP_ENABLE;
 	c->keep_bits = edit->verb != QI_BITMAP_CLEAR;
 	c->granularity_bits = f->granularity_bits;
-	if (f->problem && c->keep_bits && !c->remove)
-		return qi_fail(e, ESTALE,
-			       "cannot %s bitmap '%s' of '%s': %s; "
-			       "'qimg bitmap clear --node %s %s' starts it "
-			       "afresh",
-			       qi_bitmap_verb_name(edit->verb), edit->name,
-			       n->path, f->problem, QI_WORD(n->path),
-			       QI_WORD(edit->name));
-	return 0;
+	if (!f->problem || c->remove ||
+	    !(c->keep_bits || qi_graph_is_stock(n->graph)))
+		return 0;
+	return qi_stock_bad_bitmap(
+		e,
+		qi_fail(e, ESTALE,
+			"cannot %s bitmap '%s' of '%s': %s; 'qimg bitmap clear "
+			"--node %s %s' starts it afresh",
+			qi_bitmap_verb_name(edit->verb), edit->name, n->path,
+			f->problem, QI_WORD(n->path), QI_WORD(edit->name)),
+		f);
 }
 
 static int check_segment(struct qi_node *n, const struct qi_bitmap_edit *edit,
@@ -151,8 +188,9 @@ static int check_segment(struct qi_node *n, const struct qi_bitmap_edit *edit,
 	if (!instead)
 		return qi_no_memory(e);
 	/* Whatever it is, it may go. */
-	if (edit->verb == QI_BITMAP_REMOVE &&
-	    qi_record_state_of(n) == QI_RECORD_UNKNOWN)
+	if (qi_graph_is_stock(n->graph) ||
+	    (edit->verb == QI_BITMAP_REMOVE &&
+	     qi_record_state_of(n) == QI_RECORD_UNKNOWN))
 		return 0;
 	if (edit->verb == QI_BITMAP_ADD && qi_node_segment(n, edit->name))
 		return qi_fail(e, ESTALE,
@@ -169,8 +207,11 @@ static int check_drive_name(struct qi_node *n, const char *name,
 {
 	struct qi_drive d = { .path = n->path, .head = n };
 	struct qi_drive_bitmap found;
-	int ret = qi_drive_find_bitmap(&d, name, &found, e);
+	int ret;
 
+	if (qi_graph_is_stock(n->graph))
+		return 0;
+	ret = qi_drive_find_bitmap(&d, name, &found, e);
 	if (ret)
 		return ret == -ENOENT ? 0 : ret;
 	return qi_fail(e, EEXIST,
@@ -180,11 +221,22 @@ static int check_drive_name(struct qi_node *n, const char *name,
 		       name, n->path);
 }
 
+/* An image that can have no bitmaps has none of that name, either. */
+static int check_node(struct qi_node *n, const struct qi_bitmap_edit *edit,
+		      struct qi_error *e)
+{
+	int ret = qi_bitmap_check_edit(n, edit, false, e);
+
+	if (ret && edit->verb != QI_BITMAP_ADD)
+		return qi_stock_no_bitmap(e, ret, edit->name);
+	return ret;
+}
+
 int qi_node_bitmap_edit(struct qi_node *n, const struct qi_bitmap_edit *edit,
 			struct qi_plan *plan, bool dry_run, struct qi_error *e)
 {
 	struct qi_bitmap_change c;
-	int ret = qi_bitmap_check_edit(n, edit, false, e);
+	int ret = check_node(n, edit, e);
 
 	if (!ret)
 		ret = check_segment(n, edit, e);

@@ -74,6 +74,39 @@ static inline be64 be64_put(uint64_t x)
 	return v;
 }
 
+typedef struct {
+	uint8_t b[2];
+} le16;
+typedef struct {
+	uint8_t b[4];
+} le32;
+typedef struct {
+	uint8_t b[8];
+} le64;
+
+static inline uint16_t le16_get(le16 v)
+{
+	return (uint16_t)(v.b[1] << 8 | v.b[0]);
+}
+
+static inline uint32_t le32_get(le32 v)
+{
+	uint32_t x = 0;
+
+	for (int i = 3; i >= 0; i--)
+		x = x << 8 | v.b[i];
+	return x;
+}
+
+static inline uint64_t le64_get(le64 v)
+{
+	uint64_t x = 0;
+
+	for (int i = 7; i >= 0; i--)
+		x = x << 8 | v.b[i];
+	return x;
+}
+
 /* Each returns false when the result does not fit into 64 bits. */
 static inline bool qi_add(uint64_t a, uint64_t b, uint64_t *sum)
 {

@@ -21,23 +21,36 @@ static struct qi_node *find_base(const struct qi_commit_image *c)
 	return n;
 }
 
+static int no_base(const struct qi_commit_image *c, const char *path,
+		   struct qi_error *e)
+{
+	if (c->base && c->top->facts.backing)
+		qi_fail(e, ESTALE,
+			"did not find '%s' in the backing chain of '%s'",
+			c->base, path);
+	else
+		qi_fail(e, ESTALE, "image '%s' does not have a backing file",
+			path);
+	return c->base ? qi_stock(e, -ESTALE,
+				  "Did not find '%s' in the backing chain of "
+				  "'%s'",
+				  c->base, path) :
+			 qi_stock(e, -ESTALE,
+				  "Image does not have a backing file");
+}
+
 int qi_commit_open(struct qi_graph *g, const char *path,
 		   struct qi_commit_image *c, struct qi_error *e)
 {
 	const struct qi_open how = { .format = c->format,
 				     .access = QI_ACCESS_WRITE };
-	int ret = qi_graph_add(g, path, &how, &c->top, e);
+	int ret = c->top ? 0 : qi_graph_add(g, path, &how, &c->top, e);
 
 	if (ret)
 		return ret;
 	c->below = find_base(c);
-	if (!c->below && c->base && c->top->facts.backing)
-		return qi_fail(e, ESTALE,
-			       "did not find '%s' in the backing chain of '%s'",
-			       c->base, path);
 	if (!c->below)
-		return qi_fail(e, ESTALE,
-			       "image '%s' does not have a backing file", path);
+		return no_base(c, path, e);
 	qi_node_want(c->below, QI_ACCESS_WRITE);
 	return 0;
 }
@@ -48,6 +61,8 @@ static int check_between(const struct qi_commit_image *c, struct qi_error *e)
 	struct qi_node *above = c->top, *n = above->facts.backing;
 	int ret = 0;
 
+	if (qi_graph_is_stock(n->graph))
+		return 0;
 	for (; n != c->below && !ret; above = n, n = n->facts.backing) {
 		ret = qi_node_refuse_bitmap(n, "change what it reads", e);
 		if (!ret)

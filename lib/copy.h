@@ -22,6 +22,17 @@ struct qi_copy {
 	unsigned threads;     /* 0: one a processor */
 	struct qi_rate *rate; /* of the data that is read; NULL: any */
 	struct qi_progress progress;
+	struct qi_node *rest; /* has what is past the end of src; or NULL */
+	bool sees_holes;      /* of the file, see qi_scan_see_holes() */
+	bool no_holes;	      /* zeroes are data like any other */
+	bool skips_zero;      /* the target is zero where it is to be */
+	uint64_t hole;	      /* of zeroes between data, to be one; 0: a unit */
+	/*
+	 * What cannot be read is zero, and told of in ascending order, the
+	 * errno with it, one call at a time. NULL: it is a failure.
+	 */
+	void (*salvaged)(void *arg, uint64_t off, uint64_t len, int error);
+	void *salvage_arg;
 	/*
 	 * Called in ascending order with the hashes of `count` chunks from
 	 * off on; hashes NULL: they are all zero. Nothing of them is written

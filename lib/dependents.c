@@ -482,8 +482,11 @@ int qi_node_check_dependents(struct qi_node *n, const struct qi_node *except,
 {
 	struct qi_files f;
 	char list[600];
-	int ret = qi_node_dependents(n, except, &f, e);
+	int ret;
 
+	if (qi_graph_is_stock(n->graph))
+		return 0;
+	ret = qi_node_dependents(n, except, &f, e);
 	if (ret || !f.count)
 		return ret;
 	qi_files_text(&f, list, sizeof(list));

@@ -56,7 +56,7 @@ static int look_at_run(struct differ *d, struct qi_range *out,
 	int ret = 0;
 
 	if (d->n)
-		ret = d->n->format->map(d->n, d->left.off, len, &x, 1, e);
+		ret = qi_node_map(d->n, d->left.off, len, &x, 1, e);
 	if (ret < 0)
 		return ret;
 	len = qi_min(x.off + x.len - d->left.off, len);

@@ -240,7 +240,8 @@ int qi_node_check_marks(const struct qi_node *n, const char *what,
 {
 	const struct qi_record *r = n->record;
 
-	if (qi_record_state_of(n) != QI_RECORD_VALID ||
+	if (qi_graph_is_stock(n->graph) ||
+	    qi_record_state_of(n) != QI_RECORD_VALID ||
 	    !(r->frozen || r->shared))
 		return 0;
 	return qi_fail(e, ESTALE,
@@ -334,10 +335,15 @@ static int can_store(struct qi_node *n, bool record, struct qi_error *e)
 {
 	if (n->format->bitmaps)
 		return n->format->bitmaps->can_store(n, record, e);
-	return qi_fail(e, ESTALE,
-		       "'%s' cannot hold bitmaps: it is in %s "
-		       "format; convert it with 'qimg convert -O qcow2 %s NEW'",
-		       n->path, n->format->name, QI_WORD(n->path));
+	return qi_stock(e,
+			qi_fail(e, ESTALE,
+				"'%s' cannot hold bitmaps: it is in %s format; "
+				"convert it with 'qimg convert -O qcow2 %s "
+				"NEW'",
+				n->path, n->format->name, QI_WORD(n->path)),
+			"Can't store persistent bitmaps to " QI_STOCK_NODE
+			": %s",
+			strerror(EOPNOTSUPP));
 }
 
 int qi_node_can_store(struct qi_node *n, struct qi_error *e)

@@ -225,6 +225,10 @@ bool qi_drive_knows_below(const struct qi_drive *d, const struct qi_node *n,
 			  const char *name);
 
 const char *qi_bitmap_verb_name(enum qi_bitmap_verb v);
+/* QEMU's words for what ret is: no such bitmap, or one that was left in use. */
+int qi_stock_no_bitmap(struct qi_error *e, int ret, const char *name);
+int qi_stock_bad_bitmap(struct qi_error *e, int ret,
+			const struct qi_stored_bitmap *b);
 /* log2 of the granularity of a new bitmap; 0: the default. */
 unsigned qi_bitmap_new_bits(const struct qi_node *n, uint32_t granularity);
 /* Can n hold a bitmap of that name, and a record? */

@@ -42,11 +42,13 @@ int qi_node_check_edit(struct qi_node *n, bool compress, struct qi_error *e)
 	if (ret)
 		return ret;
 	if (compress && !w->ops->place_packed)
-		ret = qi_fail(
-			e, ENOTSUP,
-			"'%s' is there already, and cannot get compressed "
-			"data",
-			n->path);
+		ret = qi_stock(e,
+			       qi_fail(e, ENOTSUP,
+				       "'%s' is there already, and cannot get "
+				       "compressed data",
+				       n->path),
+			       "Compression not supported for this file "
+			       "format");
 	w->ops->free(w);
 	return ret;
 }

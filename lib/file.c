@@ -11,6 +11,9 @@
 #include "lib/bytes.h"
 #include "lib/file.h"
 
+/* What all file systems and devices take for direct access. */
+#define DIRECT_UNIT 4096
+
 static int kernel_open(const char *path, int flags, mode_t mode)
 {
 	return open(path, flags, mode);
@@ -86,10 +89,12 @@ static int open_with(struct qi_file **out, const char *path, int flags,
 	if (!f)
 		return qi_fail(e, ENOMEM, "out of memory");
 	memcpy(f->path, path, n);
+	f->direct = -1;
 	f->name = f->path;
 	f->writable = (flags & O_ACCMODE) == O_RDWR;
 	/* O_NONBLOCK: a FIFO without a writer must not hold us up. */
-	f->fd = layer()->open(path, flags | O_CLOEXEC | O_NONBLOCK, 0666);
+	f->fd = layer()->open(path, flags | O_CLOEXEC | O_NONBLOCK,
+			      flags & O_EXCL ? 0666 : 0644);
 	if (f->fd < 0) {
 		ret = qi_fail(e, errno, "cannot %s '%s': %s",
 			      flags & O_CREAT ? "create" : "open", path,
@@ -117,6 +122,12 @@ int qi_file_create(struct qi_file **out, const char *path, struct qi_error *e)
 	return open_with(out, path, O_RDWR | O_CREAT | O_EXCL, e);
 }
 
+int qi_file_open_or_create(struct qi_file **out, const char *path,
+			   struct qi_error *e)
+{
+	return open_with(out, path, O_RDWR | O_CREAT, e);
+}
+
 int qi_file_open_alone(struct qi_file **out, const char *path,
 		       struct qi_error *e)
 {
@@ -134,11 +145,60 @@ int qi_file_close(struct qi_file *f, struct qi_error *e)
 {
 	int ret = 0;
 
+	if (f->direct >= 0)
+		layer()->close(f->direct);
 	if (layer()->close(f->fd) && f->writable)
 		ret = qi_fail(e, errno, "cannot close '%s': %s", f->name,
 			      strerror(errno));
 	free(f);
 	return ret;
+}
+
+/*
+ * Another descriptor of the same file, so that what is not aligned can still
+ * go through the page cache; the kernel keeps the two in step.
+ */
+static int open_direct(struct qi_file *f, struct qi_error *e)
+{
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", f->fd);
+	f->direct = layer()->open(path,
+				  (f->writable ? O_RDWR : O_RDONLY) | O_DIRECT |
+					  O_CLOEXEC | O_NONBLOCK,
+				  0);
+	if (f->direct >= 0)
+		return 0;
+	return qi_stock(e,
+			qi_fail(e, errno,
+				"'%s' cannot be read and written past the page "
+				"cache: %s; choose another cache mode",
+				f->name, strerror(errno)),
+			errno == EINVAL ?
+				"Could not open '%s': filesystem does not "
+				"support O_DIRECT" :
+				"Could not open '%s'",
+			f->name);
+}
+
+int qi_file_set_cache(struct qi_file *f, enum qi_cache mode, struct qi_error *e)
+{
+	f->never_syncs = mode == QI_CACHE_UNSAFE;
+	f->syncs_writes = mode == QI_CACHE_WRITETHROUGH ||
+			  mode == QI_CACHE_DIRECTSYNC;
+	if (f->direct >= 0 ||
+	    (mode != QI_CACHE_NONE && mode != QI_CACHE_DIRECTSYNC))
+		return 0;
+	return open_direct(f, e);
+}
+
+static int fd_for(const struct qi_file *f, uint64_t off, size_t len,
+		  const void *buf)
+{
+	return f->direct >= 0 && qi_is_aligned(off | len | (uintptr_t)buf,
+					       DIRECT_UNIT) ?
+		       f->direct :
+		       f->fd;
 }
 
 ssize_t qi_file_read_some(struct qi_file *f, uint64_t off, size_t len,
@@ -151,8 +211,9 @@ ssize_t qi_file_read_some(struct qi_file *f, uint64_t off, size_t len,
 
 		if (off + done > INT64_MAX)
 			break;
-		n = layer()->read(f->fd, (char *)buf + done, len - done,
-				  (off_t)(off + done));
+		n = layer()->read(
+			fd_for(f, off + done, len - done, (char *)buf + done),
+			(char *)buf + done, len - done, (off_t)(off + done));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
@@ -201,8 +262,10 @@ int qi_file_write(struct qi_file *f, uint64_t off, size_t len, const void *buf,
 	size_t done = 0;
 
 	while (done < len) {
-		ssize_t n = layer()->write(f->fd, (const char *)buf + done,
-					   len - done, (off_t)(off + done));
+		const char *from = (const char *)buf + done;
+		ssize_t n =
+			layer()->write(fd_for(f, off + done, len - done, from),
+				       from, len - done, (off_t)(off + done));
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -214,13 +277,13 @@ int qi_file_write(struct qi_file *f, uint64_t off, size_t len, const void *buf,
 		done += (size_t)n;
 	}
 	note_end(f, off + len);
-	return 0;
+	return f->syncs_writes ? qi_file_sync(f, e) : 0;
 }
 
 int qi_file_write_zeroes(struct qi_file *f, uint64_t off, uint64_t len,
 			 struct qi_error *e)
 {
-	static const char zeroes[65536];
+	static const _Alignas(DIRECT_UNIT) char zeroes[65536];
 	int ret = 0;
 
 	while (len && !ret) {
@@ -329,6 +392,8 @@ void qi_file_copy_mode(struct qi_file *f, const char *like)
 
 int qi_file_sync(struct qi_file *f, struct qi_error *e)
 {
+	if (f->never_syncs)
+		return 0;
 	if (layer()->sync(f->fd))
 		return qi_fail(e, errno, "cannot sync '%s': %s", f->name,
 			       strerror(errno));
@@ -340,10 +405,14 @@ int qi_file_resize(struct qi_file *f, uint64_t size, struct qi_error *e)
 	if (size > INT64_MAX)
 		return qi_fail(e, EFBIG, "cannot resize '%s': too large",
 			       f->name);
-	if (layer()->truncate(f->fd, (off_t)size))
-		return qi_fail(e, errno, "cannot resize '%s' to %llu: %s",
-			       f->name, (unsigned long long)size,
-			       strerror(errno));
+	if (layer()->truncate(f->fd, (off_t)size)) {
+		int err = errno;
+
+		qi_fail(e, err, "cannot resize '%s' to %llu: %s", f->name,
+			(unsigned long long)size, strerror(err));
+		return qi_stock(e, -err, "Could not resize file: %s",
+				strerror(err));
+	}
 	f->size = size;
 	return 0;
 }

@@ -37,6 +37,9 @@ const struct qi_file_layer *qi_fault_layer(const struct qi_file_layer *below);
 /* An open regular file or block device. path is for messages. */
 struct qi_file {
 	int fd;
+	int direct;	   /* past the page cache; -1: there is none */
+	bool syncs_writes; /* each one is durable at once */
+	bool never_syncs;
 	bool writable;
 	bool is_device;	       /* its size is what it is */
 	_Atomic uint64_t size; /* at open; kept by our own writes */
@@ -52,8 +55,17 @@ struct qi_file {
  */
 int qi_file_open(struct qi_file **out, const char *path, bool writable,
 		 struct qi_error *e);
-/* Make a new file that must not exist yet, mode 0644 less the umask. */
+/*
+ * From now on it is read and written that way. EINVAL: the file system has no
+ * direct access. No thread uses the file meanwhile.
+ */
+int qi_file_set_cache(struct qi_file *f, enum qi_cache mode,
+		      struct qi_error *e);
+/* Make a new file that must not exist yet, mode 0666 less the umask. */
 int qi_file_create(struct qi_file **out, const char *path, struct qi_error *e);
+/* Open what is there, or make it, where a link points to, mode 0644. */
+int qi_file_open_or_create(struct qi_file **out, const char *path,
+			   struct qi_error *e);
 /*
  * Open a device that nobody mounts, or makes part of another one, as long as
  * this is open. EBUSY when somebody has.

@@ -64,16 +64,13 @@ void qi_files_text(const struct qi_files *f, char *text, size_t len)
 static bool is_image(const char *path)
 {
 	QI_AUTOCLOSE struct qi_file *f = NULL;
-	uint8_t head[QI_PROBE_BYTES];
+	const struct qi_format *format;
 	struct stat st;
-	ssize_t n;
 
-	if (stat(path, &st) || !S_ISREG(st.st_mode) ||
-	    qi_file_open(&f, path, false, NULL))
-		return false;
-	n = qi_file_read_some(f, 0, sizeof(head), head, NULL);
-	return n > 0 &&
-	       qi_format_probe(head, (size_t)n) != qi_format_find("raw");
+	return !stat(path, &st) && S_ISREG(st.st_mode) &&
+	       !qi_file_open(&f, path, false, NULL) &&
+	       !qi_file_probe(f, &format, NULL) &&
+	       format != qi_format_find("raw");
 }
 
 static int by_name(const void *a, const void *b)

@@ -31,12 +31,15 @@ const char *qi_address_path(const struct qi_bitmap_address *a)
 
 static int no_bitmap(const struct qi_bitmap_address *to, struct qi_error *e)
 {
-	return qi_fail(e, ENOENT,
-		       "%s '%s' has no bitmap '%s'; 'qimg bitmap add --%s %s "
-		       "%s' makes one",
-		       qi_address_kind(to), qi_address_path(to), to->name,
-		       qi_address_kind(to), QI_WORD(qi_address_path(to)),
-		       QI_WORD(to->name));
+	return qi_stock_no_bitmap(
+		e,
+		qi_fail(e, ENOENT,
+			"%s '%s' has no bitmap '%s'; 'qimg bitmap add --%s %s "
+			"%s' makes one",
+			qi_address_kind(to), qi_address_path(to), to->name,
+			qi_address_kind(to), QI_WORD(qi_address_path(to)),
+			QI_WORD(to->name)),
+		to->name);
 }
 
 /* Whoever says that all is dirty cannot say what was added. */
@@ -86,11 +89,14 @@ static int check_node(const struct qi_bitmap_address *to, const char *instead,
 		return no_bitmap(to, e);
 	if (!f->problem)
 		return 0;
-	return qi_fail(e, ESTALE,
-		       "cannot add to bitmap '%s' of '%s': %s; 'qimg bitmap "
-		       "clear --node %s %s' starts it afresh",
-		       to->name, path, f->problem, QI_WORD(path),
-		       QI_WORD(to->name));
+	return qi_stock_bad_bitmap(
+		e,
+		qi_fail(e, ESTALE,
+			"cannot add to bitmap '%s' of '%s': %s; 'qimg bitmap "
+			"clear --node %s %s' starts it afresh",
+			to->name, path, f->problem, QI_WORD(path),
+			QI_WORD(to->name)),
+		f);
 }
 
 int qi_bitmap_check_fill(const struct qi_bitmap_address *to,
@@ -226,12 +232,29 @@ static int source_ranges(const struct qi_bitmap_address *s,
 	return ret ? qi_no_memory(e) : 0;
 }
 
+/* QEMU's own limit, of bitmaps that are there. */
+static int check_stock_source(const struct qi_node *to, struct qi_node *from,
+			      const char *name, struct qi_error *e)
+{
+	if (qi_node_find_bitmap(from, name) < 0 ||
+	    from->facts.size == to->facts.size)
+		return 0;
+	qi_fail(e, EINVAL, "the disks have different sizes");
+	return qi_stock(e, -EINVAL,
+			"Bitmaps are of different sizes (destination size is "
+			"%llu, source size is %llu) and can't be merged",
+			(unsigned long long)to->facts.size,
+			(unsigned long long)from->facts.size);
+}
+
 static int check_source(const struct qi_bitmap_merge *m,
 			const struct qi_bitmap_address *s, struct qi_error *e)
 {
 	const struct qi_node *to = qi_address_node(&m->into);
-	const struct qi_node *from = qi_address_node(s);
+	struct qi_node *from = qi_address_node(s);
 
+	if (qi_graph_is_stock(to->graph))
+		return check_stock_source(to, from, s->name, e);
 	if (!s->drive && qi_node_segment(s->node, s->name))
 		return qi_fail(e, ESTALE,
 			       "bitmap '%s' on node '%s' is a segment of a "

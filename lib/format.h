@@ -29,12 +29,14 @@ struct qi_node {
 	size_t record_len;
 	struct qi_record *record; /* parsed; see record.h */
 	enum qi_access access;
+	enum qi_cache cache;
 	bool force_share;
 	bool is_named;	    /* by the caller; else found as a backing file */
 	bool opens_backing; /* false: the caller wants this node alone */
 	bool to_check;	    /* open what is damaged, as far as can be */
 	bool mark;	    /* for walks of the graph */
 	char *path, *backing_name, *backing_format; /* owned text of facts */
+	struct qi_snapshot_choice snapshot; /* owned texts; see qi_open */
 	char *data_name;      /* of an external data file, as the caller said */
 	struct qi_node *next; /* in the graph */
 };
@@ -130,15 +132,27 @@ struct qi_image_spec {
 	const char *backing_format;
 	const char *data_name; /* NULL: guest data is in the image itself */
 	struct qi_file *data;  /* ... or in this empty file */
+	/*
+	 * Give the first block of a disk without metadata room: there QEMU
+	 * looks for the alignment that direct access needs.
+	 */
+	bool has_first_block;
 };
 
 struct qi_format {
 	const char *name;
 	const struct qi_format_option *options; /* NULL: cannot be made */
-	/* 0 (not mine) to 100 (signature found); pure. */
-	int (*probe)(const uint8_t *head, size_t len);
+	/* 0 (not mine) to 100 (signature found), by the file's name, too. */
+	int (*probe)(const uint8_t *head, size_t len, const char *name);
+	/*
+	 * Do files of this format, but no raw ones, end with such a sector? It
+	 * is no reason to take them for it, but to warn. NULL: none do.
+	 */
+	bool (*ends)(const uint8_t *sector);
 	int (*open)(struct qi_node *n, struct qi_error *e);
-	void (*close)(struct qi_node *n);
+	/* Can open() give the disk of n->snapshot? */
+	bool opens_snapshots;
+	void (*close)(struct qi_node *n); /* NULL: it keeps nothing */
 	/*
 	 * The backing name of an image that may be damaged, hostile or huge,
 	 * by its header alone: 1 and *out, malloc'd, or 0. head: its first
@@ -152,6 +166,7 @@ struct qi_format {
 	 * The extents of this layer alone from off on, in order and without
 	 * gaps: 1 to max of them, which may end before off + len. Unallocated
 	 * ones have no flags, but a host_off where there is a place for them.
+	 * NULL: a format that is recognised alone; see qi_node_map().
 	 */
 	int (*map)(struct qi_node *n, uint64_t off, uint64_t len,
 		   struct qi_extent *out, unsigned max, struct qi_error *e);
@@ -170,6 +185,12 @@ struct qi_format {
 		     struct qi_error *e);
 	/* What build() would say of these options. NULL: it takes all. */
 	int (*can_build)(const struct qi_image_spec *spec, struct qi_error *e);
+	/*
+	 * How large an image of spec->size would be; with src, which may have
+	 * another size, of what that reads as. See qi_measure().
+	 */
+	int (*measure)(const struct qi_image_spec *spec, struct qi_node *src,
+		       struct qi_measurement *out, struct qi_error *e);
 	/* Start a new image in an empty file, which stays the caller's. */
 	int (*build)(struct qi_file *file, const struct qi_image_spec *spec,
 		     struct qi_writer **out, struct qi_error *e);
@@ -199,9 +220,21 @@ struct qi_format {
 /* Filled by the build: all formats, raw last, NULL at the end. */
 extern const struct qi_format *const qi_formats[];
 const struct qi_format *qi_format_find(const char *name);
-/* The best match for a file's first bytes; raw when nothing else. */
-const struct qi_format *qi_format_probe(const uint8_t *head, size_t len);
+/* The best match for a file's first bytes and name; raw when nothing else. */
+const struct qi_format *qi_format_probe(const uint8_t *head, size_t len,
+					const char *name);
+/* The same of a file that is open, or -errno. */
+int qi_file_probe(struct qi_file *f, const struct qi_format **out,
+		  struct qi_error *e);
+/* The format which ends with that last sector of a file, or NULL. */
+const struct qi_format *qi_format_ending(const uint8_t *sector);
 #define QI_PROBE_BYTES 2048
+
+/* The driver's map(); -ENOTSUP when its format is recognised alone. */
+int qi_node_map(struct qi_node *n, uint64_t off, uint64_t len,
+		struct qi_extent *out, unsigned max, struct qi_error *e);
+/* -ENOTSUP and why, when that is so. */
+int qi_node_check_known(const struct qi_node *n, struct qi_error *e);
 
 /* -------------------------------------------------------------- writers */
 
@@ -266,7 +299,14 @@ struct qi_writer {
 
 /* ------------------------------------------------------------- services */
 
+static inline bool qi_is_snapshot(const struct qi_snapshot_choice *c)
+{
+	return c->id || c->name || c->name_or_id;
+}
+
 int qi_no_memory(struct qi_error *e);
+/* The name that an image has in messages of QEMU; another one each time. */
+#define QI_STOCK_NODE "#block100"
 /* Go on with another range. */
 void qi_scan_seek(struct qi_scan *s, uint64_t off, uint64_t len);
 /* Bytes of an extent of qi_scan_next(), inside it. */

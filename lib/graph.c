@@ -14,7 +14,7 @@
 struct qi_graph {
 	struct qi_node *nodes;
 	size_t count;
-	bool warned_no_locks;
+	bool warned_no_locks, is_stock;
 	void (*warn)(void *arg, const char *text);
 	void *warn_arg;
 	struct qi_folders *folders; /* see dependents.c */
@@ -42,7 +42,7 @@ int qi_graph_new(struct qi_graph **out)
 
 static void close_state(struct qi_node *n)
 {
-	if (n->format)
+	if (n->format && n->format->close)
 		n->format->close(n);
 	n->state = NULL;
 	n->data = n->file;
@@ -64,6 +64,7 @@ static void node_free(struct qi_node *n)
 		qi_file_close(n->file, NULL);
 	free(n->path);
 	free(n->data_name);
+	qi_snapshot_choice_clear(&n->snapshot);
 	free(n);
 }
 
@@ -93,6 +94,16 @@ void qi_graph_on_warning(struct qi_graph *g,
 	g->warn_arg = arg;
 }
 
+void qi_graph_be_stock(struct qi_graph *g)
+{
+	g->is_stock = true;
+}
+
+bool qi_graph_is_stock(const struct qi_graph *g)
+{
+	return g->is_stock;
+}
+
 void qi_warn(struct qi_graph *g, const char *fmt, ...)
 {
 	char text[1024];
@@ -108,11 +119,32 @@ void qi_warn(struct qi_graph *g, const char *fmt, ...)
 
 /* ---------------------------------------------------------------- nodes */
 
+/*
+ * A fixed VHD is a raw disk with one more sector. As in QEMU it is taken for
+ * that, because a guest could have written the sector; but the user is told.
+ */
+static void look_at_end(struct qi_node *n)
+{
+	const uint64_t size = n->file->size;
+	const struct qi_format *other;
+	uint8_t sector[512];
+
+	if (size <= sizeof(sector) || size % sizeof(sector) ||
+	    qi_file_read(n->file, size - sizeof(sector), sizeof(sector), sector,
+			 NULL))
+		return;
+	other = qi_format_ending(sector);
+	if (other)
+		qi_warn(n->graph,
+			"'%s' ends as an image of format '%s' does, and is "
+			"taken for raw, end and all; -f raw says that it is",
+			n->path, other->name);
+}
+
 static int choose_format(struct qi_node *n, const char *name,
 			 struct qi_error *e)
 {
-	uint8_t head[QI_PROBE_BYTES];
-	ssize_t len;
+	int ret;
 
 	if (name) {
 		n->format = qi_format_find(name);
@@ -122,11 +154,10 @@ static int choose_format(struct qi_node *n, const char *name,
 					   "unknown format '%s'",
 					   n->path, name);
 	}
-	len = qi_file_read_some(n->file, 0, sizeof(head), head, e);
-	if (len < 0)
-		return (int)len;
-	n->format = qi_format_probe(head, (size_t)len);
-	return 0;
+	ret = qi_file_probe(n->file, &n->format, e);
+	if (!ret && n->format == qi_format_find("raw"))
+		look_at_end(n);
+	return ret;
 }
 
 /* Let the driver read the header and fill the facts from what it found. */
@@ -150,8 +181,20 @@ static int open_state(struct qi_node *n, struct qi_error *e)
 	return 0;
 }
 
+/* What `how` says besides the name. */
+static int take_how(struct qi_node *n, const struct qi_open *how,
+		    struct qi_error *e)
+{
+	n->to_check = how->to_check;
+	n->cache = how->cache;
+	return qi_snapshot_choice_copy(&n->snapshot, &how->snapshot) ?
+		       qi_no_memory(e) :
+		       0;
+}
+
 static int node_open(struct qi_graph *g, const struct qi_name *name,
-		     bool to_check, struct qi_node **out, struct qi_error *e)
+		     const struct qi_open *how, struct qi_node **out,
+		     struct qi_error *e)
 {
 	struct qi_node *n = calloc(1, sizeof(*n));
 	int ret;
@@ -159,10 +202,12 @@ static int node_open(struct qi_graph *g, const struct qi_name *name,
 	if (!n)
 		return qi_no_memory(e);
 	n->graph = g;
-	n->to_check = to_check;
 	n->path = strdup(name->path);
-	ret = n->path ? qi_file_open(&n->file, name->path, false, e) :
-			qi_no_memory(e);
+	ret = n->path ? take_how(n, how, e) : qi_no_memory(e);
+	if (!ret)
+		ret = qi_file_open(&n->file, name->path, false, e);
+	if (!ret)
+		ret = qi_file_set_cache(n->file, n->cache, e);
 	if (!ret && name->data) {
 		n->data_name = strdup(name->data);
 		if (!n->data_name)
@@ -175,6 +220,8 @@ static int node_open(struct qi_graph *g, const struct qi_name *name,
 			      "'%s' is in %s format, which has no data files",
 			      n->path, n->format->name);
 	if (!ret)
+		ret = qi_node_check_snapshot(n, e);
+	if (!ret)
 		ret = open_state(n, e);
 	if (ret) {
 		node_free(n);
@@ -184,25 +231,30 @@ static int node_open(struct qi_graph *g, const struct qi_name *name,
 	return 0;
 }
 
-static struct qi_node *find_node(struct qi_graph *g, const struct qi_file *f)
+/* The same file, and the same of its disks. */
+static struct qi_node *find_node(struct qi_graph *g, const struct qi_node *like)
 {
+	const struct qi_file *f = like->file;
 	struct qi_node *n = g->nodes;
 
-	while (n && (n->file->ino != f->ino || n->file->dev != f->dev))
+	while (n &&
+	       (n->file->ino != f->ino || n->file->dev != f->dev ||
+		!qi_snapshot_choice_is_equal(&n->snapshot, &like->snapshot)))
 		n = n->next;
 	return n;
 }
 
 /* The node for a name: one that the graph has, or a new one in it. */
 static int get_node(struct qi_graph *g, const struct qi_name *name,
-		    bool to_check, struct qi_node **out, struct qi_error *e)
+		    const struct qi_open *how, struct qi_node **out,
+		    struct qi_error *e)
 {
 	struct qi_node *n = NULL, *known;
-	int ret = node_open(g, name, to_check, &n, e);
+	int ret = node_open(g, name, how, &n, e);
 
 	if (ret)
 		return ret;
-	known = find_node(g, n->file);
+	known = find_node(g, n);
 	if (known && name->format && strcmp(known->format->name, name->format))
 		ret = qi_fail(e, EINVAL,
 			      "'%s' is taken for %s already, and cannot be %s "
@@ -225,6 +277,7 @@ static int open_backing(struct qi_node *n, struct qi_error *e)
 {
 	QI_AUTOFREE char *where = qi_name_beside(n->path, n->backing_name);
 	struct qi_name name = { 0 };
+	const struct qi_open how = { .cache = n->cache };
 	struct qi_node *b;
 	int ret = where ? qi_name_parse(&name, where, e) : qi_no_memory(e);
 
@@ -234,7 +287,7 @@ static int open_backing(struct qi_node *n, struct qi_error *e)
 			ret = qi_no_memory(e);
 	}
 	if (!ret)
-		ret = get_node(n->graph, &name, false, &b, e);
+		ret = get_node(n->graph, &name, &how, &b, e);
 	qi_name_clear(&name);
 	if (ret)
 		return qi_context(e, ret, "backing file of '%s'", n->path);
@@ -291,7 +344,7 @@ int qi_graph_add(struct qi_graph *g, const char *name,
 		free(parsed.format);
 		parsed.format = strdup(how->format);
 	}
-	ret = get_node(g, &parsed, how->to_check, &n, e);
+	ret = get_node(g, &parsed, how, &n, e);
 	qi_name_clear(&parsed);
 	if (ret)
 		return ret;
@@ -327,13 +380,17 @@ unsigned qi_chain_depth(const struct qi_node *n)
 
 int qi_chain_check_readable(const struct qi_node *n, struct qi_error *e)
 {
-	for (; n; n = n->facts.backing)
-		if (n->facts.is_encrypted)
-			return qi_fail(e, ENOTSUP,
-				       "the data of '%s' is encrypted; reading "
-				       "or writing it is not supported",
-				       n->path);
-	return 0;
+	int ret = 0;
+
+	for (; n && !ret; n = n->facts.backing) {
+		ret = qi_node_check_known(n, e);
+		if (!ret && n->facts.is_encrypted)
+			ret = qi_fail(e, ENOTSUP,
+				      "the data of '%s' is encrypted; reading "
+				      "or writing it is not supported",
+				      n->path);
+	}
+	return ret;
 }
 
 const char *qi_node_data_path(const struct qi_node *n)
@@ -401,7 +458,13 @@ static int make_writable(struct qi_node *n, struct qi_error *e)
 
 	if (n->access != QI_ACCESS_WRITE || n->file->writable)
 		return 0;
+	if (qi_is_snapshot(&n->snapshot))
+		return qi_fail(e, EINVAL,
+			       "an internal snapshot of '%s' cannot be written",
+			       n->path);
 	ret = qi_file_open(&f, n->path, true, e);
+	if (!ret)
+		ret = qi_file_set_cache(f, n->cache, e);
 	if (ret)
 		return ret;
 	if (f->dev != n->file->dev || f->ino != n->file->ino) {
@@ -480,6 +543,9 @@ static int lock_data(struct qi_node *n, struct qi_error *e)
 
 	if (ret || n->data == n->file)
 		return ret;
+	ret = qi_file_set_cache(n->data, n->cache, e);
+	if (ret)
+		return ret;
 	ret = qi_lock(n->data, n->access, n->force_share, e);
 	return ret == -ENOLCK ? 0 : ret;
 }
@@ -524,8 +590,12 @@ int qi_graph_lock(struct qi_graph *g, int wait, struct qi_error *e)
 		e = &local;
 	if (!all)
 		return qi_no_memory(e);
-	for (size_t i = 0; i < g->count && !ret; i++)
-		ret = make_writable(all[i], e);
+	for (size_t i = 0; i < g->count && !ret; i++) {
+		if (all[i]->is_named && all[i]->access > QI_ACCESS_NONE)
+			ret = qi_node_check_known(all[i], e);
+		if (!ret)
+			ret = make_writable(all[i], e);
+	}
 	if (!ret)
 		ret = lock_patiently(all, g->count, wait, e);
 	/* Time has passed since what was read before. */

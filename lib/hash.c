@@ -155,8 +155,8 @@ static int take_rest(struct hasher *h, struct qi_node *n, struct qi_error *e)
 	uint64_t off = 0;
 
 	while (off < n->facts.size) {
-		int count = n->format->map(n, off, n->facts.size - off, x,
-					   EXTENTS, e);
+		int count =
+			qi_node_map(n, off, n->facts.size - off, x, EXTENTS, e);
 		int ret = count < 0 ? count : 0;
 
 		for (int i = 0; i < count && !ret; i++)

@@ -14,6 +14,7 @@
 #include "lib/files.h"
 #include "lib/graph.h"
 #include "lib/image.h"
+#include "lib/lock.h"
 #include "lib/name.h"
 
 /* As QEMU has it on file systems that know of such sizes. */
@@ -26,7 +27,10 @@ struct resolved {
 	const char *data_name; /* as recorded */
 	char *data_path;       /* as found from here; malloc'd */
 	uint64_t size;
-	bool nocow;
+	uint64_t backing_size;
+	dev_t backing_dev;
+	ino_t backing_ino;
+	bool nocow, has_first_block;
 	uint32_t extent_size;
 };
 
@@ -45,6 +49,7 @@ static struct qi_image_spec spec_of(const struct resolved *r)
 		.backing_name = r->backing_name,
 		.backing_format = r->backing_format,
 		.data_name = r->data_name,
+		.has_first_block = r->has_first_block,
 	};
 }
 
@@ -68,6 +73,9 @@ static bool is_data_of(struct qi_node *n, const char *path)
 static int take_backing(const char *path, struct qi_node *n, struct resolved *r,
 			struct qi_error *e)
 {
+	r->backing_size = n->facts.size;
+	r->backing_dev = n->file->dev;
+	r->backing_ino = n->file->ino;
 	if (r->size == QI_NO_OFFSET)
 		r->size = n->facts.size;
 	/* Recorded, so that nobody has to probe it again. */
@@ -124,7 +132,7 @@ static int find_data(const char *path, const struct qi_create *c,
 	if (is_same_file(path, r->data_path))
 		return qi_fail(e, EINVAL, "'%s' cannot be its own data file",
 			       path);
-	if (!c->replace && !lstat(r->data_path, &st))
+	if (!c->replace && !c->in_place && !lstat(r->data_path, &st))
 		return qi_fail(e, EEXIST,
 			       "'%s' exists already; --force replaces it",
 			       r->data_path);
@@ -166,8 +174,12 @@ static int take_options(const char *path, const struct qi_create *c,
 		return qi_fail(e, EINVAL, "unknown backing format '%s'",
 			       r->backing_format);
 	if (r->backing_format && !r->backing_name)
-		return qi_fail(e, EINVAL,
-			       "a backing format needs a backing file");
+		return qi_stock(e,
+				qi_fail(e, EINVAL,
+					"a backing format needs a backing "
+					"file"),
+				"Backing format cannot be used without "
+				"backing file");
 	if (c->size != QI_NO_OFFSET && !c->ignores_size_option &&
 	    qi_options_get(r->options, "size"))
 		return qi_fail(e, EINVAL,
@@ -188,14 +200,21 @@ static int resolve(const char *path, const struct qi_create *c,
 	struct qi_image_spec spec;
 	int ret;
 
-	*r = (struct resolved){ .size = c->size };
+	*r = (struct resolved){ .size = c->size, .backing_size = QI_NO_OFFSET };
 	r->format = qi_format_find(c->format);
-	if (!r->format || !r->format->build)
-		return qi_fail(e, EINVAL,
-			       r->format ?
-				       "images of format '%s' cannot be made" :
-				       "unknown format '%s'",
-			       c->format);
+	if (!r->format)
+		return qi_stock(
+			e, qi_fail(e, EINVAL, "unknown format '%s'", c->format),
+			"Unknown file format '%s'", c->format);
+	if (!r->format->build)
+		return qi_stock(e,
+				qi_fail(e, ENOTSUP,
+					"format '%s' is recognised, but making "
+					"such images is not supported",
+					c->format),
+				"Format driver '%s' does not support image "
+				"creation",
+				c->format);
 	ret = take_options(path, c, r, e);
 	if (!ret && r->backing_name && !c->unchecked_backing)
 		ret = look_at_backing(path, r, e);
@@ -206,6 +225,7 @@ static int resolve(const char *path, const struct qi_create *c,
 	if (ret)
 		return ret;
 	r->size = qi_round_up(r->size, 512);
+	r->has_first_block = c->in_place;
 	spec = spec_of(r);
 	return r->format->can_build ? r->format->can_build(&spec, e) : 0;
 }
@@ -220,23 +240,29 @@ int qi_create_size(const char *path, const struct qi_create *c, uint64_t *size,
 	return ret;
 }
 
+static enum qi_temp_mode mode_of(const struct qi_create *c)
+{
+	return c->in_place ? QI_TEMP_IN_PLACE :
+	       c->replace  ? QI_TEMP_REPLACE :
+			     QI_TEMP_NEW;
+}
+
 int qi_image_start(struct qi_image *img, const char *path,
 		   const struct qi_create *c, struct qi_error *e)
 {
-	return qi_image_start_as(img, path, c,
-				 c->replace ? QI_TEMP_REPLACE : QI_TEMP_NEW, e);
+	return qi_image_start_as(img, path, c, mode_of(c), e);
 }
 
-/* An empty file under the hidden name of path. */
+/* An empty file, hidden unless it is made in place. */
 static int start_file(struct qi_temp *t, const char *path,
 		      const struct resolved *r, enum qi_temp_mode mode,
-		      struct qi_error *e)
+		      enum qi_cache cache, struct qi_error *e)
 {
 	int ret = qi_temp_open(t, path, mode, e);
 
 	if (!ret)
 		qi_file_hint(t->file, r->nocow, r->extent_size);
-	return ret;
+	return ret ? ret : qi_file_set_cache(t->file, cache, e);
 }
 
 int qi_image_start_as(struct qi_image *img, const char *path,
@@ -247,12 +273,14 @@ int qi_image_start_as(struct qi_image *img, const char *path,
 	struct qi_image_spec spec;
 	int ret = resolve(path, c, &r, e);
 
-	*img = (struct qi_image){ 0 };
+	*img = (struct qi_image){ .backing_size = r.backing_size,
+				  .backing_dev = r.backing_dev,
+				  .backing_ino = r.backing_ino };
 	if (!ret)
-		ret = start_file(&img->temp, path, &r, mode, e);
+		ret = start_file(&img->temp, path, &r, mode, c->cache, e);
 	if (!ret && r.data_path)
-		ret = start_file(&img->data, r.data_path, &r,
-				 c->replace ? QI_TEMP_REPLACE : QI_TEMP_NEW, e);
+		ret = start_file(&img->data, r.data_path, &r, mode_of(c),
+				 c->cache, e);
 	if (!ret) {
 		spec = spec_of(&r);
 		spec.data = img->data.file;
@@ -294,7 +322,8 @@ static int identity_of(struct identity *id, const struct qi_temp *t,
 		return 0;
 	*id = (struct identity){
 		.path = strdup(t->name),
-		.replaces = t->mode != QI_TEMP_NEW && !stat(t->target, &st),
+		.replaces = t->mode != QI_TEMP_NEW && !t->is_new &&
+			    !stat(t->target, &st),
 		.dev = t->file->dev,
 		.ino = t->file->ino,
 	};
@@ -418,6 +447,14 @@ int qi_image_publish(struct qi_image *img, struct qi_error *e)
 	return qi_images_publish(img, 1, e);
 }
 
+/* The file as it can be opened now, and locked by another handle. */
+static const char *where_is(const struct qi_temp *t)
+{
+	if (t->mode == QI_TEMP_IN_PLACE)
+		qi_unlock(t->file);
+	return t->path ? t->path : t->target;
+}
+
 int qi_image_reopen(const struct qi_image *img, const char *format,
 		    struct qi_graph **g, struct qi_node **out,
 		    struct qi_error *e)
@@ -429,7 +466,13 @@ int qi_image_reopen(const struct qi_image *img, const char *format,
 
 	if (qi_graph_new(g))
 		return qi_no_memory(e);
-	ret = qi_graph_add(*g, img->temp.path, &how, out, e);
+	ret = qi_graph_add(*g, where_is(&img->temp), &how, out, e);
+	/* It may not be under its name yet. */
+	if (!ret && img->data.file) {
+		(*out)->data_name = strdup(where_is(&img->data));
+		if (!(*out)->data_name)
+			ret = qi_no_memory(e);
+	}
 	if (!ret)
 		ret = qi_graph_lock(*g, 0, e);
 	if (ret)
@@ -453,63 +496,4 @@ int qi_create_image(const char *path, const struct qi_create *c,
 	int ret = qi_image_start(&img, path, c, e);
 
 	return ret ? ret : qi_image_publish(&img, e);
-}
-
-static int check_packing(const struct qi_writer *w, const char *format,
-			 struct qi_error *e)
-{
-	if (w->unpacked_by)
-		return qi_fail(e, ENOTSUP,
-			       "compression and option '%s' do not go "
-			       "together",
-			       w->unpacked_by);
-	return w->ops->place_packed ?
-		       0 :
-		       qi_fail(e, ENOTSUP, "format '%s' has no compression",
-			       format);
-}
-
-int qi_image_fill(struct qi_image *img, struct qi_node *src,
-		  const struct qi_convert *c, struct qi_copy_stats *stats,
-		  struct qi_error *e)
-{
-	struct qi_copy copy = { .src = src,
-				.writer = img->writer,
-				.compress = c->compress,
-				.threads = c->threads,
-				.progress = c->progress,
-				.hashed = c->expected ? qi_expected_check :
-							NULL,
-				.arg = c->expected };
-	int ret = 0;
-
-	if (c->compress)
-		ret = check_packing(img->writer, c->target.format, e);
-	return ret ? ret : qi_copy_run(&copy, stats, e);
-}
-
-int qi_convert_image(struct qi_node *src, const char *path,
-		     const struct qi_convert *c, struct qi_copy_stats *stats,
-		     struct qi_error *e)
-{
-	QI_AUTOIMAGE struct qi_image img = { 0 };
-	struct qi_create create = c->target;
-	int ret;
-
-	create.size = src->facts.size;
-	create.ignores_size_option = true;
-	ret = qi_image_start(&img, path, &create, e);
-	if (!ret)
-		ret = qi_image_fill(&img, src, c, stats, e);
-	return ret ? ret : qi_image_publish(&img, e);
-}
-
-int qi_convert_into(struct qi_node *src, struct qi_node *target,
-		    const struct qi_convert *c, struct qi_copy_stats *stats,
-		    struct qi_error *e)
-{
-	(void)src;
-	(void)c;
-	(void)stats;
-	return qi_fail(e, ENOTSUP, "cannot write into '%s'", target->path);
 }

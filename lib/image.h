@@ -14,6 +14,9 @@ struct qi_image {
 	struct qi_temp temp;
 	struct qi_temp data;
 	struct qi_writer *writer;
+	uint64_t backing_size; /* QI_NO_OFFSET: it has none, or unchecked */
+	dev_t backing_dev;
+	ino_t backing_ino;
 };
 
 int qi_image_start(struct qi_image *img, const char *path,

@@ -99,11 +99,13 @@ static int check_bitmaps(struct qi_merge *m, struct qi_error *e)
 	return ret;
 }
 
-int qi_merge_check(struct qi_merge *m, struct qi_error *e)
+/* What a drive, or another, knows of the base. */
+static int check_record(const struct qi_merge *m, struct qi_error *e)
 {
-	struct qi_node *base = m->base;
-	int ret;
+	const struct qi_node *base = m->base;
 
+	if (qi_graph_is_stock(base->graph))
+		return 0;
 	if (qi_node_is_of_other(&m->drive, base))
 		return qi_fail(e, ESTALE,
 			       "cannot merge into '%s': it belongs to another "
@@ -121,6 +123,25 @@ int qi_merge_check(struct qi_merge *m, struct qi_error *e)
 			       "cannot merge into '%s': its record is damaged "
 			       "or of a later version",
 			       base->path);
+	return 0;
+}
+
+static int check_growth(const struct qi_merge *m, struct qi_error *e)
+{
+	int ret = m->base->format->resize->check(m->base,
+						 m->drive.head->facts.size, e);
+
+	return ret ? qi_stock(e, ret, "Block job failed: %s", strerror(-ret)) :
+		     0;
+}
+
+int qi_merge_check(struct qi_merge *m, struct qi_error *e)
+{
+	struct qi_node *base = m->base;
+	int ret = check_record(m, e);
+
+	if (ret)
+		return ret;
 	if (base->facts.size < m->drive.head->facts.size &&
 	    !base->format->resize)
 		return qi_fail(e, ENOTSUP,
@@ -129,9 +150,8 @@ int qi_merge_check(struct qi_merge *m, struct qi_error *e)
 			       base->path, base->format->name);
 	ret = qi_node_check_edit(base, false, e);
 	if (!ret && base->facts.size < m->drive.head->facts.size)
-		ret = base->format->resize->check(base,
-						  m->drive.head->facts.size, e);
-	if (!ret)
+		ret = check_growth(m, e);
+	if (!ret && !qi_graph_is_stock(base->graph))
 		ret = check_bitmaps(m, e);
 	return ret ? ret :
 		     qi_node_check_dependents(base, layer_above(m, base),

@@ -67,6 +67,9 @@ static int copy_data(struct qi_onto *o, struct qi_error *e)
 		ret = copy.writer->ops->finish(copy.writer, e);
 	qi_ranges_free(copy.ranges);
 	copy.writer->ops->free(copy.writer);
+	if (ret && e && !e->stock[0])
+		qi_stock(e, ret, "Error while writing to COW image: %s",
+			 strerror(-ret));
 	return ret;
 }
 

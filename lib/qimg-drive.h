@@ -132,7 +132,10 @@ struct qi_commit_image {
 	struct qi_progress progress;
 	struct qi_node *top, *below; /* set by qi_commit_open() */
 };
-/* Add the image and find the layer that is to be written; to be locked then. */
+/*
+ * Add the image, unless it is c->top already, and find the layer that is to be
+ * written; to be locked then.
+ */
 int qi_commit_open(struct qi_graph *g, const char *path,
 		   struct qi_commit_image *c, struct qi_error *e);
 /*
@@ -150,11 +153,13 @@ struct qi_rebase {
 	const char *backing_format; /* the same; NULL: found by probing */
 	bool unsafe;		    /* change the header, whatever is below */
 	bool compress;
+	bool base_force_share; /* of the new backing file */
 	unsigned threads;
 	struct qi_progress progress;
 	struct qi_node *node, *base; /* set by qi_rebase_open() */
 };
-/* Add the image, and in safe mode what it shall rest on; to be locked then. */
+/* Add the image, unless it is r->node already, and in safe mode what it shall
+ * rest on; to be locked then. */
 int qi_rebase_open(struct qi_graph *g, const char *path, struct qi_rebase *r,
 		   struct qi_error *e);
 /* Give the image another backing file; in safe mode it reads as before. */

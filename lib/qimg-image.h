@@ -54,7 +54,7 @@ int qi_create_size(const char *path, const struct qi_create *c, uint64_t *size,
 
 /* What a conversion left out without a failure. */
 struct qi_skipped {
-	uint64_t off;	    /* of 512 bytes that could not be read */
+	uint64_t off, len;  /* could not be read; multiples of 512 */
 	const char *bitmap; /* or the name of a bitmap; NULL: it is no bitmap */
 	int error;	    /* errno of what cannot be read */
 };
@@ -70,10 +70,14 @@ struct qi_convert {
 	struct qi_expected *expected; /* what it must read as; NULL: all goes */
 	/*
 	 * This layer of the source and those below are not copied: the target
-	 * has them by its backing file. A target that is longer than its
-	 * backing file reads as zero past that. NULL: all is copied.
+	 * has them by its backing file, and reads as zero past the end of that.
+	 * NULL: all is copied. qemu-img leaves out facts.backing of the source
+	 * whenever the target has a backing file.
 	 */
 	const struct qi_node *base;
+	/* It is the layer of the source that the target's backing file is. */
+	bool finds_base;
+	bool dry_run; /* qi_convert_into(): see whether it can be done */
 	/*
 	 * Zeroes that are at least that long, multiples of 512, become holes;
 	 * 0: QI_CONVERT_HOLE. Clusters decide in formats that have them.
@@ -98,9 +102,9 @@ int qi_convert_image(struct qi_node *src, const char *path,
 		     struct qi_error *e);
 /*
  * Write it into an image that is there: target is locked for writing and was
- * opened with its backing file. It must not be smaller; what it has more is
- * zero afterwards, but with no_holes stays. Its enabled bitmaps get all that is
- * written. c->target is not used. After a failure it holds a part.
+ * opened with its backing file. It must not be smaller; what it has more
+ * stays. Its enabled bitmaps get all that is written. c->target is not used.
+ * After a failure it holds a part.
  */
 int qi_convert_into(struct qi_node *src, struct qi_node *target,
 		    const struct qi_convert *c, struct qi_copy_stats *stats,
@@ -142,8 +146,9 @@ struct qi_bench {
 	bool no_drain;	   /* a flush does not wait for writes in flight */
 };
 /*
- * Requests that would go past the end start at the beginning. *seconds: what
- * all of them took. Nothing is changed beside guest data and its mapping.
+ * Offsets start again when they have come to the end; a request that goes past
+ * it fails, as with qemu-img. *seconds: what all of them took. Writes are
+ * durable when this returns.
  */
 int qi_bench(struct qi_node *n, const struct qi_bench *b, double *seconds,
 	     struct qi_error *e);

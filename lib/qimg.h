@@ -155,6 +155,13 @@ void qi_graph_on_warning(struct qi_graph *g,
 			 void (*fn)(void *arg, const char *text), void *arg);
 
 /*
+ * From now on operations do to the nodes of g what qemu-img does, though it may
+ * harm images that rest on them, or what drives know of them, and refuse what
+ * qemu-img refuses.
+ */
+void qi_graph_be_stock(struct qi_graph *g);
+
+/*
  * Add the image `name` (path, file:PATH or json:{...}) and its backing chain.
  * A file that the graph has already is the same node. Takes no locks.
  */

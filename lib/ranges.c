@@ -304,8 +304,8 @@ static int layer_next(struct qi_ranges *r, struct qi_range *out,
 		if (l->used == l->count) {
 			if (l->pos >= size)
 				return 0;
-			n = l->node->format->map(l->node, l->pos, size - l->pos,
-						 l->extent, LAYER_EXTENTS, e);
+			n = qi_node_map(l->node, l->pos, size - l->pos,
+					l->extent, LAYER_EXTENTS, e);
 			if (n <= 0)
 				return n;
 			l->used = 0;

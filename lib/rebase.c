@@ -53,22 +53,28 @@ int qi_rebase_open(struct qi_graph *g, const char *path, struct qi_rebase *r,
 				     .access = QI_ACCESS_WRITE,
 				     .no_backing = r->unsafe };
 	const struct qi_open below = { .format = r->backing_format,
-				       .access = QI_ACCESS_READ };
+				       .access = QI_ACCESS_READ,
+				       .force_share = r->base_force_share };
 	QI_AUTOFREE char *where = NULL;
-	int ret;
+	int ret = 0;
 
 	r->base = NULL;
 	if (r->backing_format && !qi_format_find(r->backing_format))
 		return qi_fail(e, EINVAL, "unknown backing format '%s'",
 			       r->backing_format);
-	ret = add_image(g, path, &top, &r->node, e);
+	if (!r->node)
+		ret = add_image(g, path, &top, &r->node, e);
 	if (ret || r->unsafe || !name)
 		return ret;
 	where = qi_name_beside(r->node->path, name);
 	if (!where)
 		return qi_no_memory(e);
 	ret = qi_graph_add(g, where, &below, &r->base, e);
-	return ret ? qi_context(e, ret, "new backing file") : 0;
+	if (!ret)
+		return 0;
+	qi_context(e, ret, "new backing file");
+	return qi_stock_context(e, ret, "Could not open new backing file '%s'",
+				name);
 }
 
 /* ----------------------------------------------------------------- safe */
@@ -78,7 +84,8 @@ static void warn_internal(const struct work *w)
 {
 	struct qi_error e;
 
-	if (w->onto.base != w->n->facts.backing &&
+	if (!qi_graph_is_stock(w->n->graph) &&
+	    w->onto.base != w->n->facts.backing &&
 	    qi_node_refuse_internal(w->n, "change what that reads", &e))
 		qi_warn(w->n->graph, "%s", e.text);
 }
@@ -122,6 +129,9 @@ static int look_at_base(struct work *w, struct qi_graph *g, struct qi_error *e)
 		return qi_no_memory(e);
 	if (qi_graph_add(g, where, &how, &w->onto.base, NULL))
 		w->onto.base = NULL;
+	/* What is recorded is what was asked for. */
+	if (qi_graph_is_stock(w->n->graph))
+		return 0;
 	for (struct qi_node *n = w->onto.base; n; n = n->facts.backing)
 		if (n->file->dev == own->dev && n->file->ino == own->ino)
 			return qi_fail(e, EINVAL, "'%s' would rest on itself",
@@ -223,7 +233,10 @@ static int run_unsafe(struct work *w, struct qi_plan *p, bool dry_run,
 {
 	int ret = 0;
 
-	if (!is_same_base(w)) {
+	/* QEMU changes no bitmap, and says nothing. */
+	if (qi_graph_is_stock(w->n->graph)) {
+		ret = is_same_base(w) ? 0 : forget_parent(w, e);
+	} else if (!is_same_base(w)) {
 		ret = mark_all(w) ? qi_no_memory(e) : forget_parent(w, e);
 		if (!ret && w->onto.carry.edits.count)
 			qi_warn(w->n->graph,

@@ -15,6 +15,9 @@
 /* Extents that one cluster can have. */
 #define CLUSTER_EXTENTS 64
 
+/* The largest disk of QEMU. */
+#define STOCK_MAX (0x7fffffffffffffffull - 0x3fffffff)
+
 /* Write [from, to), where the node ends inside or before, as it reads now. */
 static int cover(struct qi_node *n, uint64_t from, uint64_t to,
 		 struct qi_error *e)
@@ -47,8 +50,8 @@ static int has_tail(struct qi_node *n, uint64_t *end, struct qi_error *e)
 
 	*end = qi_round_up(off, unit);
 	while (off < *end) {
-		int count = n->format->map(n, off, *end - off, x,
-					   CLUSTER_EXTENTS, e);
+		int count =
+			qi_node_map(n, off, *end - off, x, CLUSTER_EXTENTS, e);
 
 		for (int i = 0; i < count; i++) {
 			if (x[i].flags & QI_EXT_DATA)
@@ -68,8 +71,13 @@ static int cover_end(struct qi_node *n, uint64_t size, struct qi_error *e)
 	uint64_t old = n->facts.size, end = 0;
 	int ret;
 
+	/* QEMU makes all that is new zero then. */
 	if (below && below->facts.size > old)
-		return cover(n, old, qi_min(size, below->facts.size), e);
+		return cover(n, old,
+			     qi_graph_is_stock(n->graph) ?
+				     size :
+				     qi_min(size, below->facts.size),
+			     e);
 	ret = has_tail(n, &end, e);
 	return ret > 0 ? cover(n, old, end, e) : ret;
 }
@@ -130,13 +138,21 @@ static int check(struct qi_node *n, const struct qi_resize *r,
 	int ret;
 
 	if (!n->format->resize)
-		return qi_fail(e, ENOTSUP,
-			       "cannot resize '%s': the driver of its format, "
-			       "%s, cannot do that",
-			       n->path, n->format->name);
+		return qi_stock(e,
+				qi_fail(e, ENOTSUP,
+					"cannot resize '%s': the driver of its "
+					"format, %s, cannot do that",
+					n->path, n->format->name),
+				"Image format driver does not support resize");
 	ret = qi_node_check_writable(n, e);
 	if (ret)
 		return ret;
+	if (r->size > STOCK_MAX && qi_graph_is_stock(n->graph))
+		return qi_stock(e,
+				qi_fail(e, EFBIG, "cannot resize '%s' to %llu",
+					n->path, (unsigned long long)r->size),
+				"offset(%llu) exceeds maximum(%llu)",
+				(unsigned long long)r->size, STOCK_MAX);
 	if (!r->size || r->size > INT64_MAX)
 		return qi_fail(e, EINVAL,
 			       "cannot resize '%s': the new size must be "
@@ -148,10 +164,12 @@ static int check(struct qi_node *n, const struct qi_resize *r,
 			       "new part of a disk that grows",
 			       n->path);
 	if (r->preallocation == QI_PREALLOC_METADATA && !n->facts.cluster_size)
-		return qi_fail(e, ENOTSUP,
-			       "cannot resize '%s': format %s has no metadata "
-			       "to preallocate",
-			       n->path, n->format->name);
+		return qi_stock(e,
+				qi_fail(e, ENOTSUP,
+					"cannot resize '%s': format %s has no "
+					"metadata to preallocate",
+					n->path, n->format->name),
+				"Unsupported preallocation mode: metadata");
 	if (r->size < old && !r->shrink)
 		return qi_fail(e, EINVAL,
 			       "cannot shrink '%s' from %llu to %llu bytes: "

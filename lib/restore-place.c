@@ -31,23 +31,17 @@ static bool is_raw_device(const struct qi_node *n)
 static int check_looks(const char *path, const char *format, struct qi_error *e)
 {
 	QI_AUTOCLOSE struct qi_file *f = NULL;
-	uint8_t head[QI_PROBE_BYTES];
-	const char *found;
-	ssize_t len;
+	const struct qi_format *found;
 	int ret = qi_file_open(&f, path, false, e);
 
-	if (ret)
+	if (!ret)
+		ret = qi_file_probe(f, &found, e);
+	if (ret || !strcmp(found->name, format))
 		return ret;
-	len = qi_file_read_some(f, 0, sizeof(head), head, e);
-	if (len < 0)
-		return (int)len;
-	found = qi_format_probe(head, (size_t)len)->name;
-	if (!strcmp(found, format))
-		return 0;
 	return qi_fail(e, EINVAL,
 		       "'%s' looks like %s and not like %s, as which it would "
 		       "be written; say with -O what it is",
-		       path, found, format);
+		       path, found->name, format);
 }
 
 int qi_restore_open_target(struct qi_graph *g, const struct qi_restore *r,

@@ -110,9 +110,9 @@ static int window_at(struct window *w, uint64_t off, uint64_t len, uint64_t end,
 		w->used++;
 	if (w->used == w->count || w->extent[w->used].off > off) {
 		/* Ask past len: the scan will come there. */
-		n = w->node->format->map(w->node, off,
-					 qi_min(w->node->facts.size, end) - off,
-					 w->extent, WINDOW_EXTENTS, e);
+		n = qi_node_map(w->node, off,
+				qi_min(w->node->facts.size, end) - off,
+				w->extent, WINDOW_EXTENTS, e);
 		if (n < 0)
 			return n;
 		w->used = 0;
@@ -200,9 +200,9 @@ int qi_scan_next(struct qi_scan *s, struct qi_extent *out, struct qi_error *e)
 	s->has_ahead = false;
 	*out = s->ahead;
 	while (s->pos < s->end) {
-		ret = flatten(s, s->pos, s->end - s->pos, &x, e);
-		if (ret)
-			return ret;
+		/* What fails here fails when it is asked for by itself. */
+		if (flatten(s, s->pos, s->end - s->pos, &x, NULL))
+			break;
 		s->pos += x.len;
 		if (!can_join(out, &x)) {
 			s->ahead = x;

@@ -69,12 +69,68 @@ static int create_hidden(struct qi_temp *t, struct qi_error *e)
 	}
 }
 
+/* Why what is at the name cannot be written, in the words of qemu-img. */
+static int say_stock(const char *path, int ret, struct qi_error *e)
+{
+	struct stat st;
+
+	if (ret == -EBUSY)
+		return qi_stock(e, ret,
+				"Failed to get \"write\" lock\nIs another "
+				"process using the image [%s]?",
+				path);
+	if (ret != -EINVAL || stat(path, &st))
+		return qi_stock(e, ret, "Could not create '%s': %s", path,
+				strerror(-ret));
+	return qi_stock(e, ret,
+			S_ISCHR(st.st_mode) ?
+				"Cannot grow device files" :
+				"Could not resize file: Invalid argument");
+}
+
+static int open_in_place(struct qi_temp *t, struct qi_error *e)
+{
+	struct stat st;
+	int ret;
+
+	t->is_new = stat(t->target, &st) && errno == ENOENT;
+	ret = qi_file_open_or_create(&t->file, t->target, e);
+	if (!ret)
+		ret = qi_lock(t->file, QI_ACCESS_WRITE, false, e);
+	if (ret == -ENOLCK)
+		ret = 0;
+	if (ret)
+		return say_stock(t->target, ret, e);
+	t->file->name = t->name;
+	return t->file->is_device ? 0 : qi_file_resize(t->file, 0, e);
+}
+
+static int start_in_place(struct qi_temp *t, const char *path,
+			  struct qi_error *e)
+{
+	int ret;
+
+	t->target = strdup(path);
+	t->name = strdup(path);
+	ret = t->target && t->name ? open_in_place(t, e) :
+				     qi_fail(e, ENOMEM, "out of memory");
+	if (ret) {
+		/* It is not ours before it is open. */
+		t->is_new &= t->file != NULL;
+		qi_temp_discard(t);
+	}
+	return ret;
+}
+
 int qi_temp_open(struct qi_temp *t, const char *path, enum qi_temp_mode mode,
 		 struct qi_error *e)
 {
-	int ret = check_existing(path, mode, e);
+	int ret;
 
 	*t = (struct qi_temp){ .mode = mode };
+	if (mode == QI_TEMP_IN_PLACE)
+		return start_in_place(t, path, e);
+	ret = check_existing(path, mode, e);
 	if (ret)
 		return ret;
 	t->target = mode != QI_TEMP_NEW ? realpath(path, NULL) : NULL;
@@ -120,6 +176,11 @@ int qi_temp_publish(struct qi_temp *t, struct qi_error *e)
 	t->file = NULL;
 	if (!ret)
 		ret = closed;
+	if (!ret && t->mode == QI_TEMP_IN_PLACE) {
+		t->is_new = false;
+		qi_temp_discard(t);
+		return 0;
+	}
 	if (!ret)
 		ret = t->mode == QI_TEMP_NEW ?
 			      qi_rename_new(t->path, t->target, e) :
@@ -141,6 +202,8 @@ void qi_temp_discard(struct qi_temp *t)
 		qi_file_close(t->file, NULL);
 	if (t->path)
 		qi_unlink(t->path, NULL);
+	if (t->is_new)
+		qi_unlink(t->target, NULL);
 	free(t->path);
 	free(t->target);
 	free(t->name);

@@ -11,19 +11,12 @@
 
 #include "lib/graph.h"
 #include "lib/mark.h"
-
-struct work {
-	struct qi_node *n;
-	struct qi_writer *w;
-	uint8_t *unit;	 /* the content of one */
-	uint8_t *packed; /* the same, smaller */
-	struct qi_packer *packer;
-};
+#include "lib/write.h"
 
 /* --------------------------------------------------------------- reading */
 
 /* The guest view of n; lower layers are needed only where they show. */
-static int view(struct work *k, uint64_t off, uint64_t len, uint8_t *buf,
+static int view(struct qi_writes *k, uint64_t off, uint64_t len, uint8_t *buf,
 		struct qi_error *e)
 {
 	struct qi_node *n = k->n;
@@ -32,7 +25,7 @@ static int view(struct work *k, uint64_t off, uint64_t len, uint8_t *buf,
 	memset(buf, 0, len);
 	while (off < end) {
 		struct qi_extent x;
-		int ret = n->format->map(n, off, end - off, &x, 1, e);
+		int ret = qi_node_map(n, off, end - off, &x, 1, e);
 
 		if (ret < 0)
 			return ret;
@@ -57,7 +50,7 @@ static int view(struct work *k, uint64_t off, uint64_t len, uint8_t *buf,
 /* ---------------------------------------------------------------- pieces */
 
 /* Whole units. */
-static int put_units(struct work *k, uint64_t off, uint64_t len,
+static int put_units(struct qi_writes *k, uint64_t off, uint64_t len,
 		     const uint8_t *data, struct qi_error *e)
 {
 	while (len) {
@@ -81,7 +74,7 @@ static int put_units(struct work *k, uint64_t off, uint64_t len,
 }
 
 /* Write inside one unit where the rest of it can stay; *done tells. */
-static int put_alone(struct work *k, uint64_t off, uint64_t len,
+static int put_alone(struct qi_writes *k, uint64_t off, uint64_t len,
 		     const uint8_t *data, bool *done, struct qi_error *e)
 {
 	uint64_t host = QI_NO_OFFSET;
@@ -97,7 +90,7 @@ static int put_alone(struct work *k, uint64_t off, uint64_t len,
 }
 
 /* Fill up [off, off + len) from the view: to parts, or to the unit. */
-static int put_filled(struct work *k, uint64_t off, uint64_t len,
+static int put_filled(struct qi_writes *k, uint64_t off, uint64_t len,
 		      const uint8_t *data, uint32_t grain, bool *done,
 		      struct qi_error *e)
 {
@@ -114,7 +107,7 @@ static int put_filled(struct work *k, uint64_t off, uint64_t len,
 	return put_units(k, start, size, k->unit, e);
 }
 
-static int put_inside(struct work *k, uint64_t off, uint64_t len,
+static int put_inside(struct qi_writes *k, uint64_t off, uint64_t len,
 		      const uint8_t *data, struct qi_error *e)
 {
 	bool done;
@@ -128,8 +121,8 @@ static int put_inside(struct work *k, uint64_t off, uint64_t len,
 }
 
 /* What of [off, off + len) can be done at once: whole units, or inside one. */
-static uint64_t next_piece(const struct work *k, uint64_t off, uint64_t len,
-			   bool *whole)
+static uint64_t next_piece(const struct qi_writes *k, uint64_t off,
+			   uint64_t len, bool *whole)
 {
 	uint64_t in = off & (k->w->unit - 1);
 
@@ -140,7 +133,7 @@ static uint64_t next_piece(const struct work *k, uint64_t off, uint64_t len,
 
 /* ---------------------------------------------------------------- writes */
 
-static int write_data(struct work *k, const struct qi_write *x,
+static int write_data(struct qi_writes *k, const struct qi_write *x,
 		      struct qi_error *e)
 {
 	uint64_t off = x->off, left = x->len;
@@ -160,7 +153,7 @@ static int write_data(struct work *k, const struct qi_write *x,
 	return ret;
 }
 
-static int write_packed(struct work *k, const struct qi_write *x,
+static int write_packed(struct qi_writes *k, const struct qi_write *x,
 			struct qi_error *e)
 {
 	uint32_t unit = k->w->unit;
@@ -189,8 +182,8 @@ static int write_packed(struct work *k, const struct qi_write *x,
 	return ret;
 }
 
-static int zero_units(struct work *k, uint64_t off, uint64_t len, bool keep,
-		      struct qi_error *e)
+static int zero_units(struct qi_writes *k, uint64_t off, uint64_t len,
+		      bool keep, struct qi_error *e)
 {
 	const struct qi_writer_ops *ops = k->w->ops;
 	int ret = keep && ops->zero_kept ? ops->zero_kept(k->w, off, len, e) :
@@ -200,7 +193,7 @@ static int zero_units(struct work *k, uint64_t off, uint64_t len, bool keep,
 }
 
 /* Whole parts inside a unit, and data around them. */
-static int zero_parts(struct work *k, uint64_t off, uint64_t len,
+static int zero_parts(struct qi_writes *k, uint64_t off, uint64_t len,
 		      struct qi_error *e)
 {
 	uint64_t from = qi_round_up(off, k->w->part);
@@ -219,8 +212,8 @@ static int zero_parts(struct work *k, uint64_t off, uint64_t len,
 	return ret;
 }
 
-static int zero_inside(struct work *k, uint64_t off, uint64_t len, bool keep,
-		       struct qi_error *e)
+static int zero_inside(struct qi_writes *k, uint64_t off, uint64_t len,
+		       bool keep, struct qi_error *e)
 {
 	uint64_t start = qi_round_down(off, k->w->unit);
 	uint8_t *at = k->unit + (off - start);
@@ -234,7 +227,7 @@ static int zero_inside(struct work *k, uint64_t off, uint64_t len, bool keep,
 	return zero_parts(k, off, len, e);
 }
 
-static int write_zero(struct work *k, const struct qi_write *x,
+static int write_zero(struct qi_writes *k, const struct qi_write *x,
 		      struct qi_error *e)
 {
 	uint64_t off = x->off, left = x->len;
@@ -253,7 +246,8 @@ static int write_zero(struct work *k, const struct qi_write *x,
 	return ret;
 }
 
-static int discard(struct work *k, const struct qi_write *x, struct qi_error *e)
+static int discard(struct qi_writes *k, const struct qi_write *x,
+		   struct qi_error *e)
 {
 	uint64_t from = qi_round_up(x->off, k->w->unit);
 	uint64_t to = x->off + x->len;
@@ -266,8 +260,8 @@ static int discard(struct work *k, const struct qi_write *x, struct qi_error *e)
 	return ret == -ENOTSUP ? 0 : ret;
 }
 
-static int write_one(struct work *k, const struct qi_write *x,
-		     struct qi_error *e)
+int qi_writes_put(struct qi_writes *k, const struct qi_write *x,
+		  struct qi_error *e)
 {
 	switch (x->type) {
 	case QI_WRITE_DATA:
@@ -285,8 +279,8 @@ static int write_one(struct work *k, const struct qi_write *x,
 
 /* --------------------------------------------------------------- the run */
 
-static int check_one(const struct work *k, const struct qi_write *x,
-		     struct qi_error *e)
+int qi_writes_check(const struct qi_writes *k, const struct qi_write *x,
+		    struct qi_error *e)
 {
 	uint64_t size = k->n->facts.size, unit = k->w->unit;
 
@@ -336,59 +330,79 @@ static int add_written(void *arg, const struct qi_stored_bitmap *b,
 	return ret ? ret : 1;
 }
 
+int qi_node_mark_ranges(struct qi_node *n, struct qi_range *ranges,
+			size_t count, struct qi_error *e)
+{
+	struct written all = { ranges, count };
+
+	qsort(ranges, count, sizeof(*ranges), by_offset);
+	return qi_node_mark(n, add_written, &all, e);
+}
+
 static int mark(struct qi_node *n, const struct qi_write *writes, size_t count,
 		struct qi_error *e)
 {
 	QI_AUTOFREE struct qi_range *ranges =
 		calloc(count + 1, sizeof(*ranges));
-	struct written all = { ranges, count };
 
 	if (!ranges)
 		return qi_no_memory(e);
 	for (size_t i = 0; i < count; i++)
 		ranges[i] = (struct qi_range){ writes[i].off, writes[i].len };
-	qsort(ranges, count, sizeof(*ranges), by_offset);
-	return qi_node_mark(n, add_written, &all, e);
+	return qi_node_mark_ranges(n, ranges, count, e);
 }
 
-static int run(struct work *k, const struct qi_write *writes, size_t count,
-	       struct qi_error *e)
+int qi_writes_begin(struct qi_writes *k, struct qi_node *n, struct qi_error *e)
 {
-	int ret = 0;
-
-	for (size_t i = 0; i < count && !ret; i++)
-		ret = check_one(k, &writes[i], e);
-	if (ret)
-		return ret;
-	k->unit = qi_alloc_aligned(k->w->unit);
-	k->packed = malloc(k->w->unit);
-	if (!k->unit || !k->packed)
-		return qi_no_memory(e);
-	ret = mark(k->n, writes, count, e);
-	for (size_t i = 0; i < count && !ret; i++)
-		ret = write_one(k, &writes[i], e);
-	return ret ? ret : k->w->ops->finish(k->w, e);
-}
-
-int qi_node_write(struct qi_node *n, const struct qi_write *writes,
-		  size_t count, struct qi_error *e)
-{
-	struct work k = { .n = n };
 	int ret = qi_node_check_writable(n, e);
 
+	*k = (struct qi_writes){ .n = n };
 	if (!ret && !n->format->edit)
 		ret = qi_fail(e, ENOTSUP,
 			      "'%s' is in %s format, which cannot "
 			      "be written",
 			      n->path, n->format->name);
 	if (!ret)
-		ret = n->format->edit(n, &k.w, e);
+		ret = n->format->edit(n, &k->w, e);
 	if (ret)
 		return ret;
-	ret = run(&k, writes, count, e);
-	k.w->ops->free(k.w);
-	qi_packer_free(k.packer);
-	free(k.unit);
-	free(k.packed);
+	k->unit = qi_alloc_aligned(k->w->unit);
+	k->packed = malloc(k->w->unit);
+	return k->unit && k->packed ? 0 : qi_no_memory(e);
+}
+
+void qi_writes_clear(struct qi_writes *k)
+{
+	if (k->w)
+		k->w->ops->free(k->w);
+	qi_packer_free(k->packer);
+	free(k->unit);
+	free(k->packed);
+	*k = (struct qi_writes){ NULL };
+}
+
+static int run(struct qi_writes *k, const struct qi_write *writes, size_t count,
+	       struct qi_error *e)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < count && !ret; i++)
+		ret = qi_writes_check(k, &writes[i], e);
+	if (!ret)
+		ret = mark(k->n, writes, count, e);
+	for (size_t i = 0; i < count && !ret; i++)
+		ret = qi_writes_put(k, &writes[i], e);
+	return ret ? ret : k->w->ops->finish(k->w, e);
+}
+
+int qi_node_write(struct qi_node *n, const struct qi_write *writes,
+		  size_t count, struct qi_error *e)
+{
+	struct qi_writes k;
+	int ret = qi_writes_begin(&k, n, e);
+
+	if (!ret)
+		ret = run(&k, writes, count, e);
+	qi_writes_clear(&k);
 	return ret;
 }

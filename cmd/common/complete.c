@@ -79,7 +79,8 @@ static void kind(enum qi_complete_kind k)
 		break;
 	case QI_COMPLETE_FORMAT:
 		for (format = qi_format_names(); *format; format++)
-			puts(*format);
+			if (qi_format_can_create(*format))
+				puts(*format);
 		break;
 	}
 }

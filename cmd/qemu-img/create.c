@@ -31,10 +31,6 @@ static const struct qi_stock_option options[] = {
 static bool take_target(const char *name, const char *text, uint64_t size,
 			struct qi_create *c)
 {
-	if (!qi_format_options(c->format)) {
-		qi_stock_say("%s: Unknown file format '%s'", name, c->format);
-		return false;
-	}
 	if (!qi_stock_take_options(name, text, c))
 		return false;
 	if (size != QI_NO_OFFSET && c->size != QI_NO_OFFSET) {
@@ -59,9 +55,10 @@ static bool check_backing(const char *name, const struct qi_create *c)
 			     "'%s'",
 			     name, c->format);
 	else if (c->backing_format && !strcmp(c->format, "raw"))
-		qi_stock_say("%s: Backing format not supported for file format "
-			     "'%s'",
-			     name, c->format);
+		qi_stock_say(
+			"%s: Backing file format not supported for file format "
+			"'%s'",
+			name, c->format);
 	else if (c->backing_name && !*c->backing_name)
 		qi_stock_say("%s: Expected backing file name, got empty string",
 			     name);
@@ -105,8 +102,11 @@ static bool look_at_backing(const char *name, struct qi_create *c)
 	}
 	if (!c->backing_format) {
 		qi_stock_say("%s: Backing file specified without backing "
-			     "format\nDetected format of %s.",
-			     name, qi_node_facts(n)->format);
+			     "format",
+			     name);
+		/* Without an end of the line, as QEMU has it. */
+		fprintf(stderr, "Detected format of %s.",
+			qi_node_facts(n)->format);
 		return false;
 	}
 	if (c->size == QI_NO_OFFSET)
@@ -119,10 +119,18 @@ static int create(const char *name, const char *text, uint64_t size)
 	struct qi_create c = { .format = opt.format,
 			       .size = QI_NO_OFFSET,
 			       .unchecked_backing = opt.unsafe,
-			       .replace = true };
+			       .in_place = true };
+	QI_AUTO_TEXT char *prefix = qi_xprintf("%s: ", name);
 	struct qi_error e = { "", "" };
+	const char *path;
 	int ret;
 
+	if (!qi_format_options(c.format))
+		return qi_stock_say("%s: Unknown file format '%s'", name,
+				    c.format);
+	path = qi_stock_target(name, prefix);
+	if (!path)
+		return QI_EXIT_FAILED;
 	if (!take_target(name, text, size, &c) || !check_backing(name, &c) ||
 	    !look_at_backing(name, &c))
 		return QI_EXIT_FAILED;
@@ -137,7 +145,7 @@ static int create(const char *name, const char *text, uint64_t size)
 		qi_stock_formatting(name, &c);
 	/* It was looked at above. */
 	c.unchecked_backing = true;
-	ret = qi_create_image(name, &c, &e);
+	ret = qi_create_image(path, &c, &e);
 	return ret < 0 ? qi_stock_say("%s: %s", name, qi_stock_words(ret, &e)) :
 			 QI_EXIT_OK;
 }

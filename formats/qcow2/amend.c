@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #include "formats/qcow2/qcow2.h"
+#include "lib/graph.h"
 
 /* What is wanted; what is not asked for is as it is. */
 struct wish {
@@ -32,11 +33,20 @@ static int parse_version(const struct qi_options *o, struct wish *w,
 	else if (!strcmp(text, "1.1") || !strcmp(text, "v3"))
 		w->version = 3;
 	else
-		return qi_fail(e, EINVAL,
-			       "unknown compatibility level '%s': it is 0.10 "
-			       "or 1.1",
-			       text);
+		return qi_stock(e,
+				qi_fail(e, EINVAL,
+					"unknown compatibility level '%s': it "
+					"is 0.10 or 1.1",
+					text),
+				"Unknown compatibility level %s", text);
 	return 0;
+}
+
+static int stock_width(struct qi_error *e, int ret)
+{
+	return qi_stock(e, ret,
+			"Refcount width must be a power of two and may not "
+			"exceed 64 bits");
 }
 
 static int parse_width(const struct qi_options *o, struct wish *w,
@@ -47,12 +57,22 @@ static int parse_width(const struct qi_options *o, struct wish *w,
 				      1ull << w->refcount_order, &bits, e);
 
 	if (ret)
-		return ret;
+		return stock_width(e, ret);
 	if (!bits || bits > 64 || bits & (bits - 1))
-		return qi_fail(e, EINVAL,
-			       "refcount_bits must be a power of two up to 64");
+		return stock_width(e,
+				   qi_fail(e, EINVAL,
+					   "refcount_bits must be a power of "
+					   "two up to 64"));
 	w->refcount_order = (unsigned)__builtin_ctzll(bits);
 	return 0;
+}
+
+static int parse_size(const struct qcow2 *q, const struct qi_options *o,
+		      struct wish *w, struct qi_error *e)
+{
+	int ret = qi_options_get_size(o, "size", q->h.size, &w->size, e);
+
+	return ret ? qi_stock(e, ret, "Image size cannot be negative") : 0;
 }
 
 static int parse(const struct qcow2 *q, const struct qi_options *o,
@@ -77,7 +97,7 @@ static int parse(const struct qcow2 *q, const struct qi_options *o,
 		ret = qi_options_get_bool(o, "data_file_raw", w->raw, &w->raw,
 					  e);
 	if (!ret)
-		ret = qi_options_get_size(o, "size", q->h.size, &w->size, e);
+		ret = parse_size(q, o, w, e);
 	/* As in QEMU: no size is no wish. */
 	if (!w->size)
 		w->size = q->h.size;
@@ -96,13 +116,18 @@ static int check_backing(const struct qcow2 *q, const struct qi_options *o,
 	const char *is = n->backing_name ? n->backing_name : "";
 	const char *is_format = n->backing_format ? n->backing_format : "";
 
+	/* QEMU wants none of them, or both. */
 	if ((!name || !strcmp(name, is)) &&
-	    (!format || !strcmp(format, is_format)))
+	    (!format || !strcmp(format, is_format)) &&
+	    (!name == !format || !qi_graph_is_stock(n->graph)))
 		return 0;
-	return qi_fail(e, EINVAL,
-		       "cannot amend the backing file of '%s'; use 'qemu-img "
-		       "rebase'",
-		       n->path);
+	return qi_stock(e,
+			qi_fail(e, EINVAL,
+				"cannot amend the backing file of '%s'; use "
+				"'qemu-img rebase'",
+				n->path),
+			"Cannot amend the backing file\n"
+			"You can use 'qemu-img rebase' instead.");
 }
 
 static int check_data_file(const struct qcow2 *q, const struct wish *w,
@@ -114,16 +139,26 @@ static int check_data_file(const struct qcow2 *q, const struct wish *w,
 	int ret;
 
 	if (w->raw && !(q->h.autoclear & QCOW2_AUTOCLEAR_RAW_DATA))
-		return qi_fail(e, EINVAL,
-			       "data_file_raw can only be given when an image "
-			       "is made");
+		return qi_stock(e,
+				qi_fail(e, EINVAL,
+					"data_file_raw can only be given when "
+					"an image is made"),
+				"data-file-raw cannot be set on existing "
+				"images");
 	if (!w->data_file)
 		return 0;
 	if (!qcow2_has_data_file(q))
-		return qi_fail(e, EINVAL,
-			       "data_file can only be given for an image whose "
-			       "data is in another file, and '%s' is not one",
-			       q->file->name);
+		return qi_stock(e,
+				qi_fail(e, EINVAL,
+					"data_file can only be given for an "
+					"image whose data is in another file, "
+					"and '%s' is not one",
+					q->file->name),
+				"data-file can only be set for images that use "
+				"an external data file");
+	/* QEMU does not look at it. */
+	if (qi_graph_is_stock(q->node->graph))
+		return 0;
 	if (!*w->data_file)
 		return qi_fail(e, EINVAL,
 			       "data_file needs a name: the data of '%s' is in "
@@ -141,6 +176,21 @@ static int check_data_file(const struct qcow2 *q, const struct wish *w,
 	return ret;
 }
 
+static int refuse_width(const struct qcow2 *q, const struct wish *w,
+			struct qi_error *e)
+{
+	qi_fail(e, EINVAL,
+		"refcounts of other than 16 bits need version 3 (compat=1.1); "
+		"add refcount_bits=16, or leave the version");
+	if (w->refcount_order == q->h.refcount_order)
+		return qi_stock(e, -EINVAL,
+				"compat=0.10 requires refcount_bits=16");
+	return qi_stock(e, -EINVAL,
+			"Refcount widths other than 16 bits require "
+			"compatibility level 1.1 or above (use compat=1.1 or "
+			"greater)");
+}
+
 static int check_version(struct qcow2 *q, const struct wish *w,
 			 struct qi_error *e)
 {
@@ -149,13 +199,14 @@ static int check_version(struct qcow2 *q, const struct wish *w,
 	if (w->version > 2)
 		return 0;
 	if (w->refcount_order != 4)
-		return qi_fail(e, EINVAL,
-			       "refcounts of other than 16 bits need version 3 "
-			       "(compat=1.1); add refcount_bits=16, or leave "
-			       "the version");
+		return refuse_width(q, w, e);
 	if (w->lazy && !was_lazy)
-		return qi_fail(e, EINVAL,
-			       "lazy refcounts need version 3 (compat=1.1)");
+		return qi_stock(
+			e,
+			qi_fail(e, EINVAL,
+				"lazy refcounts need version 3 (compat=1.1)"),
+			"Lazy refcounts only supported with compatibility "
+			"level 1.1 and above (use compat=1.1 or greater)");
 	return q->h.version > 2 ? qcow2_downgrade_check(q, w->size, e) : 0;
 }
 
@@ -176,12 +227,34 @@ static int check_size(struct qi_node *n, const struct wish *w,
 	return ret;
 }
 
+static int check_encryption(const struct qi_node *n, const struct qi_options *o,
+			    struct qi_error *e)
+{
+	for (const struct qi_format_option *k = qcow2_amend_ops.options;
+	     k->name; k++) {
+		if (strncmp(k->name, "encrypt.", 8) ||
+		    !qi_options_get(o, k->name))
+			continue;
+		return qi_stock(e,
+				qi_fail(e, ENOTSUP,
+					"cannot set %s of '%s': keys of "
+					"encrypted images cannot be changed",
+					k->name, n->path),
+				"Can't amend encryption options - encryption "
+				"not present");
+	}
+	return 0;
+}
+
 static int check(struct qi_node *n, const struct qi_options *o,
 		 struct qi_error *e)
 {
 	struct qcow2 *q = qcow2_of(n);
 	struct wish w;
 	int ret = parse(q, o, &w, e);
+
+	if (!ret)
+		ret = check_encryption(n, o, e);
 
 	if (!ret)
 		ret = check_backing(q, o, e);
@@ -301,7 +374,8 @@ static void set_bit(uint64_t *bits, uint64_t bit, bool on)
 static int change_data_file(struct qcow2 *q, const char *name,
 			    struct qi_error *e)
 {
-	if (qcow2_header_set(&q->h, QCOW2_EXT_DATA_FILE, name, strlen(name)))
+	if (qcow2_header_set(&q->h, QCOW2_EXT_DATA_FILE, *name ? name : NULL,
+			     strlen(name)))
 		return qi_no_memory(e);
 	if (q->data)
 		qi_file_close(q->data, NULL);
@@ -358,12 +432,19 @@ static int run(struct qi_node *n, const struct qi_options *o,
 	return ret ? ret : qi_file_sync(q->file, e);
 }
 
+#define NO_ENCRYPTION "refused: keys of encrypted images cannot be changed"
+
 static const struct qi_format_option options[] = {
 	{ "backing_file", "str", "name of the backing file; it stays" },
 	{ "backing_fmt", "str", "format of the backing file; it stays" },
 	{ "compat", "str", "version: 0.10 or 1.1" },
 	{ "data_file", "str", "another name of the external data file" },
 	{ "data_file_raw", "bool", "off: the data file need not stay raw" },
+	{ "encrypt.iter-time", "num", NO_ENCRYPTION },
+	{ "encrypt.keyslot", "num", NO_ENCRYPTION },
+	{ "encrypt.new-secret", "str", NO_ENCRYPTION },
+	{ "encrypt.old-secret", "str", NO_ENCRYPTION },
+	{ "encrypt.state", "str", NO_ENCRYPTION },
 	{ "lazy_refcounts", "bool", "let QEMU postpone updates of refcounts" },
 	{ "refcount_bits", "num", "width of refcounts: 1 to 64" },
 	{ "size", "size", "virtual disk size" },

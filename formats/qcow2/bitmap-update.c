@@ -371,6 +371,11 @@ static int fit_table(struct update *u, struct qcow2_bitmap *b,
 	return ret ? ret : write_table(u, b, e);
 }
 
+size_t qcow2_bitmap_entry_bytes(const char *name)
+{
+	return qi_round_up(sizeof(struct qcow2_disk_bitmap) + strlen(name), 8);
+}
+
 size_t qcow2_bitmap_put_entry(uint8_t *to, const struct qcow2_bitmap *b)
 {
 	size_t name = strlen(b->facts.name);
@@ -385,7 +390,7 @@ size_t qcow2_bitmap_put_entry(uint8_t *to, const struct qcow2_bitmap *b)
 
 	memcpy(to, &d, sizeof(d));
 	memcpy(to + sizeof(d), b->facts.name, name);
-	return qi_round_up(sizeof(d) + name, 8);
+	return qcow2_bitmap_entry_bytes(b->facts.name);
 }
 
 static int write_directory(struct update *u, struct qi_error *e)

@@ -271,18 +271,19 @@ static int bitmap_can_store(struct qi_node *n, bool record, struct qi_error *e)
 	const struct qcow2 *q = qcow2_of(n);
 
 	if (q->h.version < 3)
-		return qi_fail(e, ESTALE,
-			       "'%s' cannot hold bitmaps: it is a "
-			       "version 2 image; 'qimg amend -o compat=1.1 "
-			       "%s' makes it version 3",
-			       q->file->path, QI_WORD(q->file->path));
+		return qi_stock(e,
+				qi_fail(e, ESTALE,
+					"'%s' cannot hold bitmaps: it is a "
+					"version 2 image; 'qimg amend -o "
+					"compat=1.1 %s' makes it version 3",
+					n->path, QI_WORD(n->path)),
+				"Cannot store dirty bitmaps in qcow2 v2 files");
 	if (record && q->cluster_size < QCOW2_HEADER_MAX)
 		return qi_fail(e, ESTALE,
 			       "'%s' cannot hold drive bitmaps: its "
 			       "clusters of %u bytes are too small; convert it "
 			       "with 'qimg convert -O qcow2 %s NEW'",
-			       q->file->path, q->cluster_size,
-			       QI_WORD(q->file->path));
+			       n->path, q->cluster_size, QI_WORD(n->path));
 	return 0;
 }
 

@@ -135,6 +135,16 @@ static int write_done_blocks(struct builder *b, struct qi_error *e)
 	return ret;
 }
 
+/* The rest of the refcount table is zero, and the file ends with it. */
+static int end_file(struct builder *b, uint64_t used, struct qi_error *e)
+{
+	uint64_t at = b->h.reftable_offset + used;
+
+	return b->file->is_device ?
+		       qi_file_write_zeroes(b->file, at, b->next - at, e) :
+		       qi_file_resize(b->file, b->next, e);
+}
+
 /* The last blocks, then the table, both counted in themselves. */
 static int write_refcounts(struct builder *b, struct qi_error *e)
 {
@@ -160,8 +170,7 @@ static int write_refcounts(struct builder *b, struct qi_error *e)
 	if (!ret)
 		ret = qi_file_write(b->file, b->h.reftable_offset,
 				    blocks * sizeof(be64), c->table, e);
-	/* The rest of the last cluster, which makes the file end there. */
-	return ret ? ret : qi_file_resize(b->file, b->next, e);
+	return ret ? ret : end_file(b, blocks * sizeof(be64), e);
 }
 
 /* ------------------------------------------------------------- mappings */
@@ -179,8 +188,8 @@ static size_t l2_run(const struct builder *b, size_t at, bool zero)
 }
 
 /*
- * The file is new: what is not written of it is zero. Where little of a large
- * disk is mapped, most of each table is.
+ * Unless the file is a device it is new: what is not written of it is zero.
+ * Where little of a large disk is mapped, most of each table is.
  */
 static int write_l2(struct builder *b, struct qi_error *e)
 {
@@ -190,6 +199,9 @@ static int write_l2(struct builder *b, struct qi_error *e)
 	if (b->l2_index == QI_NO_OFFSET)
 		return 0;
 	b->l1[b->l2_index] = be64_put(b->l2_off | QCOW2_COPIED);
+	if (b->file->is_device)
+		return qi_file_write(b->file, b->l2_off, b->base.unit, b->l2,
+				     e);
 	while (at < b->base.unit && !ret) {
 		size_t len;
 
@@ -497,11 +509,14 @@ static int take_spec(struct builder *b, const struct qi_image_spec *spec,
 	b->l2_bits = h->cluster_bits - (b->entry_words == 2 ? 4 : 3);
 	entries = qcow2_l1_entries(h->cluster_bits, b->l2_bits, h->size);
 	if (entries * sizeof(be64) > QCOW2_MAX_L1_BYTES)
-		return qi_fail(e, EFBIG,
-			       "a disk of %llu bytes is too large "
-			       "for clusters of %u bytes",
-			       (unsigned long long)h->size,
-			       1u << h->cluster_bits);
+		return qi_stock(e,
+				qi_fail(e, EFBIG,
+					"a disk of %llu bytes is too large "
+					"for clusters of %u bytes",
+					(unsigned long long)h->size,
+					1u << h->cluster_bits),
+				"The image size is too large for file format "
+				"'qcow2' (try using a larger cluster size)");
 	h->l1_size = (uint32_t)entries;
 	return 0;
 }
@@ -526,6 +541,9 @@ static int start(struct builder *b, const struct qi_image_spec *spec,
 		.unpacked_by = unpacked,
 	};
 	b->file = file;
+	/* What a device has where there is room would be the disk's. */
+	if (file->is_device && b->prealloc != QI_PREALLOC_OFF)
+		b->prealloc = QI_PREALLOC_FULL;
 	take_clusters(b, 1);
 	/* A disk of no size has no table. */
 	if (h->l1_size)

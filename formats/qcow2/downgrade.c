@@ -23,15 +23,26 @@ static int refuse(const struct qcow2 *q, struct qi_error *e, const char *why)
 
 static int check_features(const struct qcow2 *q, struct qi_error *e)
 {
+	int ret = 0;
+
 	if (qcow2_has_data_file(q))
-		return refuse(q, e, "its data is in another file");
+		return qi_stock(e, refuse(q, e, "its data is in another file"),
+				"Cannot downgrade an image with a data file");
 	if (q->h.incompatible & QCOW2_INCOMPAT_EXTENDED_L2)
-		return refuse(q, e, "it has extended L2 entries");
-	if (q->h.incompatible & QCOW2_INCOMPAT_COMPRESSION)
-		return refuse(q, e, "its compression type is not zlib");
-	if (q->h.incompatible)
-		return refuse(q, e, "it has features that version 2 lacks");
-	return 0;
+		ret = refuse(q, e, "it has extended L2 entries");
+	else if (q->h.incompatible & QCOW2_INCOMPAT_COMPRESSION)
+		return qi_stock(
+			e, refuse(q, e, "its compression type is not zlib"),
+			"Cannot downgrade an image with zstd "
+			"compression type and existing compressed "
+			"clusters");
+	else if (q->h.incompatible)
+		ret = refuse(q, e, "it has features that version 2 lacks");
+	return ret ? qi_stock(e, ret,
+			      "Cannot downgrade an image with incompatible "
+			      "features 0x%llx set",
+			      (unsigned long long)q->h.incompatible) :
+		     0;
 }
 
 /* QEMU would lose them without a word. */
@@ -69,9 +80,13 @@ static int check_snapshots(struct qcow2 *q, uint64_t size, struct qi_error *e)
 		const struct qi_internal_snapshot *f = &all.entries[i].facts;
 
 		if (f->disk_size != size || f->vm_state_size > UINT32_MAX)
-			ret = refuse(q, e,
-				     "an internal snapshot has another disk "
-				     "size, or too much VM state");
+			ret = qi_stock(e,
+				       refuse(q, e,
+					      "an internal snapshot has "
+					      "another disk size, or too much "
+					      "VM state"),
+				       "Internal snapshots prevent downgrade "
+				       "of image");
 	}
 	qcow2_snapshots_free(&all);
 	return ret;

@@ -267,7 +267,8 @@ static int map_locked(struct qcow2 *q, struct list *l, uint64_t off,
 			break;
 		ret = 0;
 	}
-	return ret < 0 ? ret : (int)l->count;
+	/* What was found before a failure is good. */
+	return ret < 0 && !l->count ? ret : (int)l->count;
 }
 
 int qcow2_map(struct qi_node *n, uint64_t off, uint64_t len,

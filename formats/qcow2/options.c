@@ -34,13 +34,20 @@ const struct qi_format_option qcow2_options[] = {
 	{ NULL, NULL, NULL },
 };
 
-/* -EINVAL unless the image is of version 3. */
+/* -EINVAL unless the image is of version 3. what: in the words of qemu-img */
 static int needs_v3(const struct qcow2_header *h, const char *option,
-		    struct qi_error *e)
+		    const char *what, struct qi_error *e)
 {
-	return h->version > 2 ? 0 :
-				qi_fail(e, EINVAL,
-					"option '%s' needs compat=1.1", option);
+	int ret = h->version > 2 ?
+			  0 :
+			  qi_fail(e, EINVAL, "option '%s' needs compat=1.1",
+				  option);
+
+	return ret ? qi_stock(e, ret,
+			      "%s only supported with compatibility level 1.1 "
+			      "and above (use version=v3 or greater)",
+			      what) :
+		     0;
 }
 
 static int refuse_encryption(const struct qi_options *o, struct qi_error *e)
@@ -72,10 +79,11 @@ static int take_version(struct qcow2_header *h, const struct qi_options *o,
 	h->length = QCOW2_V2_HEADER;
 	if (!strcmp(text, "0.10") || !strcmp(text, "v2"))
 		return 0;
-	return qi_fail(e, EINVAL,
-		       "option 'compat': '%s' is neither 0.10 nor "
-		       "1.1",
-		       text);
+	return qi_stock(e,
+			qi_fail(e, EINVAL,
+				"option 'compat': '%s' is neither 0.10 nor 1.1",
+				text),
+			"Parameter 'version' does not accept value '%s'", text);
 }
 
 static int take_compression(struct qcow2_header *h, const struct qi_options *o,
@@ -87,13 +95,18 @@ static int take_compression(struct qcow2_header *h, const struct qi_options *o,
 	if (!text || !strcmp(text, "zlib"))
 		return 0;
 	if (strcmp(text, "zstd"))
-		return qi_fail(e, EINVAL,
-			       "option 'compression_type': '%s' is "
-			       "neither zlib nor zstd",
-			       text);
+		return qi_stock(e,
+				qi_fail(e, EINVAL,
+					"option 'compression_type': '%s' is "
+					"neither zlib nor zstd",
+					text),
+				"Parameter 'compression-type' does not accept "
+				"value '%s'",
+				text);
 	h->codec = QI_CODEC_ZSTD;
 	h->incompatible |= QCOW2_INCOMPAT_COMPRESSION;
-	return needs_v3(h, "compression_type", e);
+	return needs_v3(h, "compression_type", "Non-zlib compression type is",
+			e);
 }
 
 static int take_clusters(struct qcow2_header *h, const struct qi_options *o,
@@ -109,40 +122,85 @@ static int take_clusters(struct qcow2_header *h, const struct qi_options *o,
 	if (ret)
 		return ret;
 	if (size < 512 || size > 2u << 20 || size & (size - 1))
-		return qi_fail(e, EINVAL,
-			       "option 'cluster_size': must be a "
-			       "power of two from 512 to 2M");
+		return qi_stock(e,
+				qi_fail(e, EINVAL,
+					"option 'cluster_size': must be a "
+					"power of two from 512 to 2M"),
+				"Cluster size must be a power of two between "
+				"512 and 2048k");
 	h->cluster_bits = (unsigned)__builtin_ctzll(size);
 	if (!extended)
 		return 0;
 	if (size < QCOW2_MIN_EXTENDED_CLUSTER)
-		return qi_fail(e, EINVAL,
-			       "option 'extended_l2' needs a cluster_size of "
-			       "16k or more");
+		return qi_stock(e,
+				qi_fail(e, EINVAL,
+					"option 'extended_l2' needs a "
+					"cluster_size of 16k or more"),
+				"Extended L2 entries are only supported with "
+				"cluster sizes of at least %u bytes",
+				QCOW2_MIN_EXTENDED_CLUSTER);
 	h->incompatible |= QCOW2_INCOMPAT_EXTENDED_L2;
-	return needs_v3(h, "extended_l2", e);
+	return 0;
+}
+
+static int check_extended(const struct qcow2_header *h, struct qi_error *e)
+{
+	return h->incompatible & QCOW2_INCOMPAT_EXTENDED_L2 ?
+		       needs_v3(h, "extended_l2", "Extended L2 entries are",
+				e) :
+		       0;
+}
+
+/* use: what makes it version 3, in the words of qemu-img */
+static int take_refcount_bits(struct qcow2_header *h,
+			      const struct qi_options *o, const char *use,
+			      struct qi_error *e)
+{
+	uint64_t bits;
+	int ret = qi_options_get_size(o, "refcount_bits", 16, &bits, e);
+
+	if (ret)
+		return ret;
+	if (!bits || bits > 64 || bits & (bits - 1))
+		return qi_stock(e,
+				qi_fail(e, EINVAL,
+					"option 'refcount_bits': must be a "
+					"power of two from 1 to 64"),
+				"Refcount width must be a power of two and "
+				"may not exceed 64 bits");
+	h->refcount_order = (unsigned)__builtin_ctzll(bits);
+	if (bits != 16 && needs_v3(h, "refcount_bits", "", e))
+		ret = qi_stock(e, -EINVAL,
+			       "Different refcount widths than 16 bits require "
+			       "compatibility level 1.1 or above (use %s or "
+			       "greater)",
+			       use);
+	return ret;
 }
 
 static int take_refcounts(struct qcow2_header *h, const struct qi_options *o,
 			  struct qi_error *e)
 {
-	uint64_t bits;
 	bool lazy;
-	int ret = qi_options_get_size(o, "refcount_bits", 16, &bits, e);
+	int ret = qi_options_get_bool(o, "lazy_refcounts", false, &lazy, e);
 
-	if (!ret)
-		ret = qi_options_get_bool(o, "lazy_refcounts", false, &lazy, e);
+	if (!ret && lazy)
+		ret = needs_v3(h, "lazy_refcounts", "Lazy refcounts", e);
 	if (ret)
 		return ret;
-	if (!bits || bits > 64 || bits & (bits - 1))
-		return qi_fail(e, EINVAL,
-			       "option 'refcount_bits': must be a "
-			       "power of two from 1 to 64");
-	h->refcount_order = (unsigned)__builtin_ctzll(bits);
 	h->compatible = lazy ? QCOW2_COMPAT_LAZY_REFCOUNTS : 0;
-	if (bits != 16)
-		ret = needs_v3(h, "refcount_bits", e);
-	return ret || !lazy ? ret : needs_v3(h, "lazy_refcounts", e);
+	return take_refcount_bits(h, o, "version=v3", e);
+}
+
+int qcow2_take_layout(struct qcow2_header *h, const struct qi_options *o,
+		      struct qi_error *e)
+{
+	int ret = take_clusters(h, o, e);
+
+	if (!ret && take_version(h, o, e))
+		ret = qi_stock(e, -EINVAL, "Invalid compatibility level: '%s'",
+			       qi_options_get(o, "compat"));
+	return ret ? ret : take_refcount_bits(h, o, "compat=1.1", e);
 }
 
 static int take_backing(struct qcow2_header *h,
@@ -175,21 +233,26 @@ static int take_data_file(struct qcow2_header *h,
 	if (ret)
 		return ret;
 	if (!spec->data_name)
-		return raw ? qi_fail(e, EINVAL,
-				     "option 'data_file_raw' needs "
-				     "'data_file'") :
+		return raw ? qi_stock(e,
+				      qi_fail(e, EINVAL,
+					      "option 'data_file_raw' needs "
+					      "'data_file'"),
+				      "data-file-raw requires data-file") :
 			     0;
 	if (raw && spec->backing_name)
-		return qi_fail(e, EINVAL,
-			       "option 'data_file_raw': a raw image has no "
-			       "backing file");
+		return qi_stock(e,
+				qi_fail(e, EINVAL,
+					"option 'data_file_raw': a raw image "
+					"has no backing file"),
+				"Backing file and data-file-raw cannot be "
+				"used at the same time");
 	h->incompatible |= QCOW2_INCOMPAT_DATA_FILE;
 	if (raw)
 		h->autoclear |= QCOW2_AUTOCLEAR_RAW_DATA;
 	if (qcow2_header_set(h, QCOW2_EXT_DATA_FILE, spec->data_name,
 			     strlen(spec->data_name)))
 		return qi_no_memory(e);
-	return needs_v3(h, "data_file", e);
+	return needs_v3(h, "data_file", "External data files are", e);
 }
 
 static int take_preallocation(const struct qcow2_header *h,
@@ -203,13 +266,20 @@ static int take_preallocation(const struct qcow2_header *h,
 	if (text)
 		ret = qi_preallocation_parse(text, out, e);
 	if (ret)
-		return qi_context(e, ret, "option 'preallocation'");
+		return qi_stock(e, qi_context(e, ret, "option 'preallocation'"),
+				"Parameter 'preallocation' does not accept "
+				"value '%s'",
+				text);
 	/* Without subclusters, what has a place hides the backing file. */
 	if (*out != QI_PREALLOC_OFF && h->backing_name &&
 	    !(h->incompatible & QCOW2_INCOMPAT_EXTENDED_L2))
-		return qi_fail(e, EINVAL,
-			       "option 'preallocation': with a backing file it "
-			       "needs extended_l2=on");
+		return qi_stock(e,
+				qi_fail(e, EINVAL,
+					"option 'preallocation': with a "
+					"backing file it needs "
+					"extended_l2=on"),
+				"Backing file and preallocation can only be "
+				"used at the same time if extended_l2 is on");
 	/* By the tables too, all of a raw data file is the disk. */
 	if (*out == QI_PREALLOC_OFF && h->autoclear & QCOW2_AUTOCLEAR_RAW_DATA)
 		*out = QI_PREALLOC_METADATA;
@@ -228,6 +298,8 @@ int qcow2_take_options(struct qcow2_header *h, const struct qi_image_spec *spec,
 		ret = take_compression(h, o, e);
 	if (!ret)
 		ret = take_clusters(h, o, e);
+	if (!ret)
+		ret = check_extended(h, e);
 	if (!ret)
 		ret = take_refcounts(h, o, e);
 	if (!ret)

@@ -23,10 +23,11 @@ int qcow2_damaged(const struct qcow2 *q, struct qi_error *e, const char *fmt,
 	return qi_fail(e, EUCLEAN, "'%s' is damaged: %s", q->file->path, text);
 }
 
-static int qcow2_probe(const uint8_t *head, size_t len)
+static int qcow2_probe(const uint8_t *head, size_t len, const char *name)
 {
 	struct qcow2_disk_header d;
 
+	(void)name;
 	if (len < QCOW2_V2_HEADER)
 		return 0;
 	memcpy(&d, head, QCOW2_V2_HEADER);
@@ -181,6 +182,8 @@ static int qcow2_open(struct qi_node *n, struct qi_error *e)
 			      "'%s' has no external data file, so none can "
 			      "be named",
 			      n->path);
+	if (!ret && qi_is_snapshot(&n->snapshot))
+		ret = qcow2_snapshot_show(q, &n->snapshot, e);
 	if (!ret)
 		ret = qcow2_bitmaps_load(q, e);
 	if (!ret)
@@ -315,6 +318,7 @@ const struct qi_format qi_format_qcow2 = {
 	.options = qcow2_options,
 	.probe = qcow2_probe,
 	.open = qcow2_open,
+	.opens_snapshots = true,
 	.close = qcow2_close,
 	.peek_backing = qcow2_peek_backing,
 	.open_data = qcow2_open_node_data,
@@ -324,6 +328,7 @@ const struct qi_format qi_format_qcow2 = {
 	.details = qcow2_details,
 	.check = qcow2_check,
 	.can_build = qcow2_can_build,
+	.measure = qcow2_measure,
 	.build = qcow2_build,
 	.edit = qcow2_edit,
 	.resize = &qcow2_resize_ops,

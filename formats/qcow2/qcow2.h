@@ -250,13 +250,18 @@ void qcow2_say_group(const struct qcow2_details *d, enum qi_fact_type type,
 /* How an encrypted image is encrypted; nothing for others. */
 void qcow2_say_crypto(struct qcow2 *q, const struct qcow2_details *d);
 
-/* --------------------------------- options.c, build.c and write.c */
+/* ----------------------- options.c, measure.c, build.c and write.c */
 
 /* Fill a zeroed header from options; h is to be freed also on failure. */
 int qcow2_take_options(struct qcow2_header *h, const struct qi_image_spec *spec,
 		       enum qi_preallocation *prealloc, struct qi_error *e);
+/* Those alone that decide how large the tables are. */
+int qcow2_take_layout(struct qcow2_header *h, const struct qi_options *o,
+		      struct qi_error *e);
 int qcow2_can_build(const struct qi_image_spec *spec, struct qi_error *e);
 
+int qcow2_measure(const struct qi_image_spec *spec, struct qi_node *src,
+		  struct qi_measurement *out, struct qi_error *e);
 int qcow2_build(struct qi_file *file, const struct qi_image_spec *spec,
 		struct qi_writer **out, struct qi_error *e);
 int qcow2_edit(struct qi_node *n, struct qi_writer **out, struct qi_error *e);
@@ -319,6 +324,8 @@ int qcow2_bitmaps_update(struct qcow2 *q,
 			 const struct qi_bitmap_change *changes, size_t count,
 			 const void *record, size_t record_len,
 			 const struct qcow2_resize *resize, struct qi_error *e);
+/* Bytes of the directory entry of a bitmap of that name, with padding. */
+size_t qcow2_bitmap_entry_bytes(const char *name);
 /* Write a directory entry without its padding; bytes with padding. */
 size_t qcow2_bitmap_put_entry(uint8_t *to, const struct qcow2_bitmap *b);
 extern const struct qi_bitmap_ops qcow2_bitmap_ops;
@@ -341,6 +348,10 @@ struct qcow2_snapshots {
 int qcow2_snapshots_read(struct qcow2 *q, struct qcow2_snapshots *out,
 			 struct qi_error *e);
 void qcow2_snapshots_free(struct qcow2_snapshots *s);
+/* Make the disk of q that of a snapshot, for reading. */
+int qcow2_snapshot_show(struct qcow2 *q,
+			const struct qi_snapshot_choice *choice,
+			struct qi_error *e);
 extern const struct qi_snapshot_ops qcow2_snapshot_ops;
 
 /* ------------------------------------------------------------ dirty.c */

@@ -361,7 +361,7 @@ static void note_free(struct qcow2 *q, uint64_t cluster)
 
 static int at_maximum(struct qcow2 *q, struct qi_error *e)
 {
-	return qi_fail(e, EFBIG,
+	return qi_fail(e, EINVAL,
 		       "refcounts of %u bits are too small for this in '%s'",
 		       1u << q->h.refcount_order, q->file->path);
 }

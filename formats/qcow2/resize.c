@@ -15,6 +15,7 @@
 #include <errno.h>
 
 #include "formats/qcow2/qcow2.h"
+#include "lib/drive.h"
 
 /* What the header will refer to, and what of the old tables goes. */
 struct tables {
@@ -350,6 +351,16 @@ static int map_raw_data(struct qi_node *n, uint64_t size, struct qi_error *e)
 
 /* -------------------------------------------------------------------- ops */
 
+static int refuse_in_use(const struct qcow2 *q,
+			 const struct qi_stored_bitmap *f, struct qi_error *e)
+{
+	return qi_stock_bad_bitmap(
+		e,
+		qi_fail(e, ESTALE, "bitmap '%s' of '%s' cannot be resized: %s",
+			f->name, q->file->name, f->problem),
+		f);
+}
+
 static int check_bitmaps(struct qcow2 *q, uint64_t size, struct qi_error *e)
 {
 	const struct qcow2_bitmaps *all = &q->bitmaps;
@@ -363,6 +374,8 @@ static int check_bitmaps(struct qcow2 *q, uint64_t size, struct qi_error *e)
 		const struct qi_stored_bitmap *f = &all->facts[i];
 		uint64_t bits;
 
+		if (f->in_use && qi_graph_is_stock(q->node->graph))
+			return refuse_in_use(q, f, e);
 		/* What is lost already is left as it is. */
 		if (f->in_use)
 			continue;
@@ -391,22 +404,31 @@ static int check(struct qi_node *n, uint64_t size, struct qi_error *e)
 	int ret;
 
 	if (size % 512)
-		return qi_fail(e, EINVAL,
-			       "cannot resize '%s' to %llu bytes: the size "
-			       "must be a multiple of 512",
-			       q->file->name, (unsigned long long)size);
+		return qi_stock(e,
+				qi_fail(e, EINVAL,
+					"cannot resize '%s' to %llu bytes: the "
+					"size must be a multiple of 512",
+					q->file->name,
+					(unsigned long long)size),
+				"The new size must be a multiple of 512");
 	if (q->h.version < 3 && q->h.snapshot_count)
-		return qi_fail(e, ENOTSUP,
-			       "'%s' cannot be resized: it is a version 2 "
-			       "image with internal snapshots; 'qimg amend -o "
-			       "compat=1.1 %s' makes it version 3",
-			       q->file->name, QI_WORD(q->file->name));
+		return qi_stock(
+			e,
+			qi_fail(e, ENOTSUP,
+				"'%s' cannot be resized: it is a version 2 "
+				"image with internal snapshots; 'qimg amend -o "
+				"compat=1.1 %s' makes it version 3",
+				q->file->name, QI_WORD(q->file->name)),
+			"Can't resize a v2 image which has snapshots");
 	if (need * sizeof(be64) > QCOW2_MAX_L1_BYTES)
-		return qi_fail(e, EFBIG,
-			       "'%s' cannot grow to %llu bytes with clusters "
-			       "of %u",
-			       q->file->name, (unsigned long long)size,
-			       q->cluster_size);
+		return qi_stock(e,
+				qi_fail(e, EFBIG,
+					"'%s' cannot grow to %llu bytes with "
+					"clusters of %u",
+					q->file->name, (unsigned long long)size,
+					q->cluster_size),
+				"Failed to grow the L1 table: %s",
+				strerror(EFBIG));
 	ret = qcow2_open_data(q, e);
 	if (!ret && q->data && !qi_file_is_regular(q->data) &&
 	    q->data->size < size)

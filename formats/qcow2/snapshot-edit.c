@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include "formats/qcow2/qcow2.h"
+#include "lib/graph.h"
 #include "lib/mark.h"
 
 /* Extra data as current QEMU writes it. */
@@ -158,7 +159,7 @@ static int check_create(struct qcow2 *q, const struct qcow2_snapshots *all,
 			       "'%s' keeps its data in another file, and can "
 			       "have no internal snapshots",
 			       q->file->path);
-	if (!len || len > 1023)
+	if ((!len && !qi_graph_is_stock(q->node->graph)) || len > 1023)
 		return qi_fail(e, EINVAL,
 			       "the name of a snapshot has 1 to 1023 bytes");
 	if (all->count >= QCOW2_MAX_SNAPSHOTS)

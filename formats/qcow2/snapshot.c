@@ -114,3 +114,77 @@ int qcow2_snapshots_read(struct qcow2 *q, struct qcow2_snapshots *out,
 		qcow2_snapshots_free(out);
 	return ret;
 }
+
+/* ------------------------------------------------------------ reading one */
+
+static bool is_chosen(const struct qi_internal_snapshot *s,
+		      const struct qi_snapshot_choice *c, bool by_id)
+{
+	if (c->name_or_id)
+		return !strcmp(by_id ? s->id : s->name, c->name_or_id);
+	return (!c->id || !strcmp(s->id, c->id)) &&
+	       (!c->name || !strcmp(s->name, c->name));
+}
+
+static const struct qcow2_snapshot *find_chosen(
+	const struct qcow2_snapshots *all, const struct qi_snapshot_choice *c)
+{
+	for (int by_name = 0; by_name < 2; by_name++)
+		for (size_t i = 0; i < all->count; i++)
+			if (is_chosen(&all->entries[i].facts, c, !by_name))
+				return &all->entries[i];
+	return NULL;
+}
+
+/* The disk may have had another size: entries that miss map nothing. */
+static int show(struct qcow2 *q, const struct qcow2_snapshot *s,
+		bool keeps_size, struct qi_error *e)
+{
+	uint64_t size = keeps_size ? q->h.size : s->facts.disk_size, needed;
+	be64 *l1;
+	int ret;
+
+	needed = qcow2_l1_entries(q->h.cluster_bits, q->l2_bits, size);
+	if (needed * sizeof(be64) > QCOW2_MAX_L1_BYTES)
+		return qcow2_damaged(q, e,
+				     "internal snapshot '%s' is of a disk of "
+				     "%llu bytes",
+				     s->facts.name, (unsigned long long)size);
+	ret = qcow2_l1_read(q, s->l1_offset, s->l1_size, &l1, e);
+	if (ret)
+		return ret;
+	q->l1 = calloc(qi_max(needed, s->l1_size) + 1, sizeof(be64));
+	if (q->l1)
+		memcpy(q->l1, l1, s->l1_size * sizeof(be64));
+	free(l1);
+	q->h.size = size;
+	q->h.l1_offset = s->l1_offset;
+	q->h.l1_size = (uint32_t)qi_max(needed, s->l1_size);
+	return q->l1 ? 0 : qi_no_memory(e);
+}
+
+int qcow2_snapshot_show(struct qcow2 *q,
+			const struct qi_snapshot_choice *choice,
+			struct qi_error *e)
+{
+	const char *name = choice->name_or_id ? choice->name_or_id :
+			   choice->name	      ? choice->name :
+						choice->id;
+	const struct qcow2_snapshot *s;
+	struct qcow2_snapshots all;
+	int ret = qcow2_snapshots_read(q, &all, e);
+
+	if (ret)
+		return ret;
+	s = find_chosen(&all, choice);
+	if (s)
+		ret = show(q, s, choice->keeps_size, e);
+	else
+		ret = qi_stock(e,
+			       qi_fail(e, ENOENT,
+				       "'%s' has no internal snapshot '%s'",
+				       q->file->path, name),
+			       "Failed to load snapshot: Can't find snapshot");
+	qcow2_snapshots_free(&all);
+	return ret;
+}

@@ -60,6 +60,22 @@ static int need_block(struct width *w, uint64_t cluster, struct qi_error *e)
 	return 0;
 }
 
+static int too_large(const struct width *w, uint64_t cluster, uint64_t value,
+		     struct qi_error *e)
+{
+	qi_fail(e, ERANGE,
+		"'%s' cannot have refcounts of %u bits: cluster %llu is "
+		"referred to %llu times, by internal snapshots",
+		w->q->file->name, 1u << w->order, (unsigned long long)cluster,
+		(unsigned long long)value);
+	return qi_stock(e, -ERANGE,
+			"Cannot decrease refcount entry width to %u bits: "
+			"Cluster at offset 0x%llx has a refcount of %llu",
+			1u << w->order,
+			(unsigned long long)cluster * w->q->cluster_size,
+			(unsigned long long)value);
+}
+
 static int survey_block(struct width *w, uint64_t i, const uint8_t *block,
 			struct qi_error *e)
 {
@@ -74,13 +90,7 @@ static int survey_block(struct width *w, uint64_t i, const uint8_t *block,
 		if (!value)
 			continue;
 		if (value > largest(w->order))
-			return qi_fail(e, ERANGE,
-				       "'%s' cannot have refcounts of %u "
-				       "bits: cluster %llu is referred to %llu "
-				       "times, by internal snapshots",
-				       q->file->name, 1u << w->order,
-				       (unsigned long long)cluster,
-				       (unsigned long long)value);
+			return too_large(w, cluster, value, e);
 		w->end = cluster + 1;
 		ret = need_block(w, cluster, e);
 	}

@@ -47,6 +47,11 @@ struct tables {
 	char shorts[2 * MAX_OPTIONS + 4];
 };
 
+static bool has_value(const struct qi_stock_option *o)
+{
+	return o->type != QI_STOCK_FLAG && o->type != QI_STOCK_STEP;
+}
+
 static void fill_tables(struct tables *t, const struct qi_stock_option *o)
 {
 	struct option *l = t->longs;
@@ -57,21 +62,24 @@ static void fill_tables(struct tables *t, const struct qi_stock_option *o)
 	*s++ = 'h';
 	*l++ = (struct option){ "help", no_argument, NULL, 'h' };
 	for (int i = 0; o[i].value; i++) {
-		bool has_value = o[i].type != QI_STOCK_FLAG;
-
 		if (o[i].name)
-			*l++ = (struct option){ o[i].name, has_value, NULL,
-						LONG_BASE + i };
+			*l++ = (struct option){ o[i].name, has_value(&o[i]),
+						NULL, LONG_BASE + i };
 		if (o[i].letter)
 			*s++ = o[i].letter;
-		if (o[i].letter && has_value)
+		if (o[i].letter && has_value(&o[i]))
 			*s++ = ':';
 	}
 }
 
+static void add(struct qi_list *list, const char *text)
+{
+	list->item = qi_xrealloc(list->item, (list->count + 1) * sizeof(text));
+	list->item[list->count++] = text;
+}
+
 static void store(const struct qi_stock_option *o, const char *text)
 {
-	struct qi_list *list = o->value;
 
 	switch (o->type) {
 	case QI_STOCK_FLAG:
@@ -81,9 +89,14 @@ static void store(const struct qi_stock_option *o, const char *text)
 		*(const char **)o->value = text;
 		break;
 	case QI_STOCK_LIST:
-		list->item = qi_xrealloc(list->item,
-					 (list->count + 1) * sizeof(text));
-		list->item[list->count++] = text;
+		add(o->value, text);
+		break;
+	case QI_STOCK_STEP:
+		add(o->value, o->name);
+		break;
+	case QI_STOCK_STEP_WITH:
+		add(o->value, o->name);
+		add(o->value, text);
 		break;
 	}
 }
@@ -101,6 +114,7 @@ static const struct qi_stock_option *by_value(
 /* 1 when all is stored, 0 when the help is asked for, -1 after a message. */
 static int parse(const struct qi_stock_option *options, int argc, char **argv)
 {
+	const struct qi_stock_option *o;
 	struct tables t;
 	int c;
 
@@ -118,7 +132,10 @@ static int parse(const struct qi_stock_option *options, int argc, char **argv)
 					 argv[optind - 1]);
 		if (c == ':' || c == '?')
 			return -1;
-		store(by_value(options, c), optarg);
+		o = by_value(options, c);
+		if (o->check && !o->check(optarg))
+			return -1;
+		store(o, optarg);
 	}
 	return 1;
 }
@@ -132,7 +149,9 @@ static int run(int argc, char **argv)
 
 		if (strcmp(c->name, argv[0]) != 0)
 			continue;
-		found = parse(c->options, argc, argv);
+		if (c->takes_last && argc < 3)
+			return qi_stock_mistake("Not enough arguments");
+		found = parse(c->options, argc - c->takes_last, argv);
 		if (found <= 0)
 			return found ? QI_EXIT_FAILED : help();
 		return c->run(argc - optind, argv + optind);

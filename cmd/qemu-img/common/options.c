@@ -2,10 +2,12 @@
 /*
  * options.c - format options after -o: their types, and "Formatting ..."
  */
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "cmd/common/image.h"
 #include "cmd/common/print.h"
@@ -61,16 +63,24 @@ static void help_line(const struct qi_format_option *o)
 	printf("  %-22s - %s\n", left, o->help);
 }
 
+void qi_stock_options_print(const struct qi_format_option *o, bool of_file)
+{
+	for (; o->name; o++)
+		if (of_file || !is_of_file(o->name))
+			help_line(o);
+}
+
 int qi_stock_options_help(const char *format, const char *name)
 {
 	const struct qi_format_option *o = qi_format_options(format);
 
 	if (!o)
 		return qi_stock_say("Unknown file format '%s'", format);
-	printf("Supported %s options:\n", format);
-	for (; o->name; o++)
-		if (name || !is_of_file(o->name))
-			help_line(o);
+	if (name)
+		puts("Supported options:");
+	else
+		printf("Supported %s options:\n", format);
+	qi_stock_options_print(o, name);
 	if (!name)
 		puts("\nThe protocol level may support further options.\n"
 		     "Specify the target filename to include those options.");
@@ -79,10 +89,9 @@ int qi_stock_options_help(const char *format, const char *name)
 
 /* ---------------------------------------------------------------- types */
 
-static const struct qi_format_option *find(const char *format, const char *name)
+static const struct qi_format_option *find(const struct qi_format_option *o,
+					   const char *name)
 {
-	const struct qi_format_option *o = qi_format_options(format);
-
 	while (o && o->name && strcmp(o->name, name) != 0)
 		o++;
 	return o && o->name ? o : NULL;
@@ -108,6 +117,78 @@ static bool is_number(const char *value)
 	return !errno && end != value && !*end;
 }
 
+/* "0x10", "0x10k": the second with a warning. */
+static int parse_hex(const char *text, uint64_t whole, unsigned shift,
+		     uint64_t *out)
+{
+	if (shift)
+		qi_stock_warn("Using a multiplier suffix on hex numbers is "
+			      "deprecated: %s",
+			      text);
+	*out = whole << shift;
+	return whole > UINT64_MAX >> shift ? -ERANGE : 0;
+}
+
+/* 0, -EINVAL, or -ERANGE from 2^64 on. */
+static int parse_size(const char *text, uint64_t *out)
+{
+	static const char suffixes[] = "bkmgtpe";
+	const char *p = text + strspn(text, " \t\n\v\f\r"), *found;
+	const bool hex = !strncasecmp(p, "0x", 2);
+	double fraction = 0;
+	unsigned shift = 0;
+	uint64_t whole;
+	char *end;
+
+	if (!isdigit((unsigned char)p[*p == '+']))
+		return -EINVAL;
+	errno = 0;
+	whole = strtoull(p, &end, hex ? 16 : 10);
+	if (errno)
+		return -ERANGE;
+	if (*end == '.' && !hex)
+		fraction = strtod(end, &end);
+	if (*end) {
+		found = strchr(suffixes, tolower((unsigned char)*end));
+		if (!found || end[1])
+			return -EINVAL;
+		shift = 10 * (unsigned)(found - suffixes);
+	}
+	if (fraction != 0 && !shift)
+		return -EINVAL;
+	if (hex)
+		return parse_hex(text, whole, shift, out);
+	*out = (whole << shift) +
+	       (uint64_t)(fraction * (double)(1ull << shift));
+	return whole > UINT64_MAX >> shift ? -ERANGE : 0;
+}
+
+/* NULL, or what is wrong with a size; malloc'd. */
+static char *size_complaint(const char *name, const char *value, uint64_t *out)
+{
+	int ret = parse_size(value, out);
+
+	if (ret == -ERANGE)
+		return qi_xprintf("Value '%s' is out of range for parameter "
+				  "'%s'",
+				  value, name);
+	return ret ? qi_xprintf("Parameter '%s' expects a non-negative number "
+				"below 2^64\nOptional suffix k, M, G, T, P or "
+				"E means kilo-, mega-, giga-, tera-, peta-\n"
+				"and exabytes, respectively.",
+				name) :
+		     NULL;
+}
+
+bool qi_stock_option_size(const char *name, const char *text, uint64_t *out)
+{
+	QI_AUTO_TEXT char *wrong = size_complaint(name, text, out);
+
+	if (wrong)
+		qi_stock_say("%s", wrong);
+	return !wrong;
+}
+
 /* NULL, or what is wrong with a value; malloc'd. */
 static char *complaint(const struct qi_format_option *o, const char *name,
 		       const char *value)
@@ -116,13 +197,8 @@ static char *complaint(const struct qi_format_option *o, const char *name,
 
 	if (!o)
 		return qi_xprintf("Invalid parameter '%s'", name);
-	if (!strcmp(o->arg, "size") && !qi_parse_size(value, &size))
-		return qi_xprintf(
-			"Parameter '%s' expects a non-negative number below "
-			"2^64\nOptional suffix k, M, G, T, P or E means kilo-, "
-			"mega-, giga-, tera-, peta-\nand exabytes, "
-			"respectively.",
-			name);
+	if (!strcmp(o->arg, "size"))
+		return size_complaint(name, value, &size);
 	if (!strcmp(o->arg, "bool") && !is_bool(value))
 		return qi_xprintf("Parameter '%s' expects 'on' or 'off'", name);
 	if (!strcmp(o->arg, "num") && !is_number(value))
@@ -130,8 +206,19 @@ static char *complaint(const struct qi_format_option *o, const char *name,
 	return NULL;
 }
 
-/* Hold on to a text as long as the program runs. */
-static const char *keep(const char *text)
+/* Cut off the first element of a list; its value is "on" without one. */
+static char *next_option(const char **text, const char **value)
+{
+	char *element = qi_option_next(text);
+	char *equals = element ? strchr(element, '=') : NULL;
+
+	if (equals)
+		*equals++ = '\0';
+	*value = equals ? equals : "on";
+	return element;
+}
+
+const char *qi_stock_keep(const char *text)
 {
 	static struct qi_list kept;
 
@@ -144,11 +231,11 @@ static bool take_member(struct qi_create *c, const char *name,
 			const char *value)
 {
 	if (!strcmp(name, "size"))
-		return qi_parse_size(value, &c->size);
+		return !parse_size(value, &c->size);
 	if (!strcmp(name, "backing_file"))
-		c->backing_name = keep(value);
+		c->backing_name = qi_stock_keep(value);
 	else if (!strcmp(name, "backing_fmt"))
-		c->backing_format = keep(value);
+		c->backing_format = qi_stock_keep(value);
 	else
 		return false;
 	return true;
@@ -157,21 +244,19 @@ static bool take_member(struct qi_create *c, const char *name,
 bool qi_stock_take_options(const char *name, const char *text,
 			   struct qi_create *c)
 {
+	const struct qi_format_option *known = qi_format_options(c->format);
 	QI_AUTO_TEXT char *rest = qi_xstrdup("");
 
 	while (text && *text) {
 		const char *start = text;
-		QI_AUTO_TEXT char *element = qi_option_next(&text);
+		const char *value;
+		QI_AUTO_TEXT char *element = next_option(&text, &value);
 		QI_AUTO_TEXT char *wrong = NULL;
-		char *longer, *value = element ? strchr(element, '=') : NULL;
+		char *longer;
 
 		if (!element)
 			continue;
-		if (value)
-			*value++ = '\0';
-		else
-			value = (char *)"on";
-		wrong = complaint(find(c->format, element), element, value);
+		wrong = complaint(find(known, element), element, value);
 		if (wrong) {
 			qi_stock_say("%s%s%s", name ? name : "",
 				     name ? ": " : "", wrong);
@@ -185,8 +270,42 @@ bool qi_stock_take_options(const char *name, const char *text,
 		free(rest);
 		rest = longer;
 	}
-	c->options = *rest ? keep(rest) : NULL;
+	c->options = *rest ? qi_stock_keep(rest) : NULL;
 	return true;
+}
+
+/* NULL, or what is wrong with the first bad one; malloc'd. */
+static char *list_complaint(const char *text,
+			    const struct qi_format_option *known,
+			    const struct qi_format_option *more)
+{
+	char *wrong = NULL;
+
+	while (*text && !wrong) {
+		const char *value;
+		QI_AUTO_TEXT char *name = next_option(&text, &value);
+		const struct qi_format_option *o = find(known, name);
+
+		if (!o && more && !is_of_file(name))
+			o = find(more, name);
+		wrong = complaint(o, name, value);
+	}
+	return wrong;
+}
+
+bool qi_stock_check_amend(const char *format, const char *text)
+{
+	const struct qi_format_option *known = qi_format_amend_options(format);
+	QI_AUTO_TEXT char *wrong = list_complaint(text, known, NULL);
+	QI_AUTO_TEXT char *still =
+		list_complaint(text, known, qi_format_options(format));
+
+	if (wrong)
+		qi_stock_say("%s%s", wrong,
+			     still ? "" :
+				     "\nThis option is only supported for "
+				     "image creation");
+	return !wrong;
 }
 
 /* ----------------------------------------------------------- Formatting */
@@ -196,6 +315,8 @@ struct shown {
 	const char *name, *dflt;
 };
 static const struct shown qcow2_shown[] = {
+	{ "encryption", NULL },
+	{ "encrypt.format", NULL },
 	{ "cluster_size", "64k" },
 	{ "extended_l2", "off" },
 	{ "preallocation", NULL },
@@ -278,7 +399,7 @@ void qi_stock_formatting(const char *name, const struct qi_create *c)
 		if (!value)
 			continue;
 		printf(" %s=", s->name);
-		print_value(find(c->format, s->name), value);
+		print_value(find(qi_format_options(c->format), s->name), value);
 	}
 	putchar('\n');
 	fflush(stdout);

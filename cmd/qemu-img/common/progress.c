@@ -62,13 +62,16 @@ struct qi_progress qi_stock_progress(bool shown)
 	return (struct qi_progress){ .fn = step };
 }
 
-void qi_stock_progress_end(int ret)
+void qi_stock_progress_full(void)
 {
-	if (!state.shown)
-		return;
-	if (ret >= 0)
+	if (state.shown)
 		print_line(100);
-	putchar('\n');
+}
+
+void qi_stock_progress_end(void)
+{
+	if (state.shown)
+		putchar('\n');
 	fflush(stdout);
 	state.shown = false;
 }

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cmd/common/checked.h"
+#include "cmd/common/image.h"
 #include "cmd/common/print.h"
 
 #define PREFIX "qemu-img: "
@@ -128,6 +130,15 @@ bool qi_stock_output(const char *text, int *out)
 	return false;
 }
 
+bool qi_stock_cache(const char *text, bool is_source, enum qi_cache *out)
+{
+	if (!text || qi_cache_parse(text, out))
+		return true;
+	qi_stock_say("Invalid %scache option: %s", is_source ? "source " : "",
+		     text);
+	return false;
+}
+
 /* What --object secret can be told. */
 struct secret {
 	char *type, *id, *data, *file, *other;
@@ -225,15 +236,69 @@ struct qi_graph *qi_stock_graph(void)
 		exit(QI_EXIT_FAILED);
 	}
 	qi_graph_on_warning(g, on_warning, NULL);
+	qi_graph_be_stock(g);
 	return g;
+}
+
+/* Whoever writes a boot sector could make another format of a raw disk. */
+static void warn_of_probing(const struct qi_node *n)
+{
+	const struct qi_node_facts *f = qi_node_facts(n);
+	QI_AUTO_TEXT char *path = qi_safe(f->path);
+
+	if (strcmp(f->format, "raw") != 0)
+		return;
+	fprintf(stderr,
+		"WARNING: Image format was not specified for '%s' and probing "
+		"guessed raw.\n"
+		"         Automatically detecting the format is dangerous for "
+		"raw images, write operations on block 0 will be restricted.\n"
+		"         Specify the 'raw' format explicitly to remove the "
+		"restrictions.\n",
+		path);
 }
 
 int qi_stock_add(struct qi_graph *g, const char *name, bool is_options,
 		 const struct qi_open *how, struct qi_node **out)
 {
 	struct qi_error e = { "", "" };
-	int ret = qi_graph_add(g, name, how, out, &e);
+	int ret;
 
+	if (is_options && how->format) {
+		qi_stock_say("--image-opts and --format are mutually "
+			     "exclusive");
+		return -EINVAL;
+	}
+	ret = qi_graph_add(g, name, how, out, &e);
+	if (ret < 0)
+		qi_stock_fail(ret, &e);
+	else if (how->access == QI_ACCESS_WRITE && !how->format && !is_options)
+		warn_of_probing(*out);
+	return ret;
+}
+
+/*
+ * As QEMU repairs an image that was not closed and is to be written; negative
+ * after a message.
+ */
+static int repair(const char *name, bool is_options, const struct qi_open *how)
+{
+	QI_AUTO_GRAPH struct qi_graph *g = qi_stock_graph();
+	struct qi_open to_check = *how;
+	struct qi_check check = { .repair = QI_REPAIR_ALL,
+				  .finding = qi_checked_finding };
+	struct qi_error e = { "", "" };
+	struct qi_node *n;
+	int ret;
+
+	to_check.to_check = to_check.no_backing = true;
+	ret = qi_stock_add(g, name, is_options, &to_check, &n);
+	if (ret < 0)
+		return ret;
+	ret = qi_graph_lock(g, 0, &e);
+	/* Somebody else may have done it by now. */
+	if (ret >= 0 && qi_node_facts(n)->is_dirty)
+		ret = qi_check_image(n, &check, &e);
 	if (ret < 0)
 		qi_stock_fail(ret, &e);
 	return ret;
@@ -247,7 +312,96 @@ int qi_stock_open(struct qi_graph *g, const char *name, bool is_options,
 
 	if (ret < 0)
 		return ret;
+	if (how->access == QI_ACCESS_WRITE && !how->to_check &&
+	    qi_node_facts(*out)->is_dirty)
+		ret = repair(name, is_options, how);
+	if (ret < 0)
+		return ret;
 	ret = qi_graph_lock(g, 0, &e);
+	if (ret < 0)
+		qi_stock_fail(ret, &e);
+	return ret;
+}
+
+const char *qi_stock_target(const char *name, const char *prefix)
+{
+	/* Whether a new image can be made by that protocol. */
+	static const struct {
+		const char *name;
+		bool makes;
+	} protocols[] = {
+		{ "file", true },
+		{ "host_device", true },
+		{ "nbd", false },
+		{ "null-co", false },
+	};
+	size_t n = strcspn(name, ":/");
+
+	if (name[n] != ':')
+		return name;
+	for (size_t i = 0; i < sizeof(protocols) / sizeof(*protocols); i++) {
+		if (strlen(protocols[i].name) != n ||
+		    strncmp(protocols[i].name, name, n))
+			continue;
+		if (protocols[i].makes)
+			return name + n + 1;
+		qi_stock_say("%sProtocol driver '%s' does not support image "
+			     "creation",
+			     prefix, protocols[i].name);
+		return NULL;
+	}
+	qi_stock_say("%sUnknown protocol '%.*s'", prefix, (int)n, name);
+	return NULL;
+}
+
+/* --------------------------------------------------- internal snapshots */
+
+bool qi_stock_snapshot(const char *text, struct qi_snapshot_choice *out)
+{
+	const char *rest = text;
+
+	*out = (struct qi_snapshot_choice){ .keeps_size = true };
+	if (strncmp(text, "snapshot.", 9)) {
+		out->name_or_id = text;
+		return true;
+	}
+	while (*rest) {
+		QI_AUTO_TEXT char *element = qi_option_next(&rest);
+		char *value = element ? strchr(element, '=') : NULL;
+
+		if (value)
+			*value++ = '\0';
+		if (element && !strcmp(element, "snapshot.id")) {
+			out->id = qi_stock_keep(value ? value : "on");
+		} else if (element && !strcmp(element, "snapshot.name")) {
+			out->name = qi_stock_keep(value ? value : "on");
+		} else {
+			qi_stock_say("Invalid parameter '%s'",
+				     element ? element : "");
+			qi_stock_say("Failed in parsing snapshot param '%s'",
+				     text);
+			return false;
+		}
+	}
+	return true;
+}
+
+int qi_stock_open_snapshot(struct qi_graph *g, const char *name,
+			   bool is_options, const struct qi_open *how,
+			   const struct qi_snapshot_choice *choice,
+			   struct qi_node **out)
+{
+	struct qi_open at = *how;
+	struct qi_error e = { "", "" };
+	/* What is wrong with the image itself is said first. */
+	int ret = qi_stock_open(g, name, is_options, how, out);
+
+	if (ret < 0 || (!choice->id && !choice->name && !choice->name_or_id))
+		return ret;
+	at.snapshot = *choice;
+	ret = qi_graph_add(g, name, &at, out, &e);
+	if (ret >= 0)
+		ret = qi_graph_lock(g, 0, &e);
 	if (ret < 0)
 		qi_stock_fail(ret, &e);
 	return ret;

@@ -19,6 +19,9 @@ enum qi_stock_option_type {
 	QI_STOCK_FLAG, /* bool */
 	QI_STOCK_TEXT, /* const char *; the last one counts */
 	QI_STOCK_LIST, /* struct qi_list */
+	/* struct qi_list, to which it adds its name, and its value */
+	QI_STOCK_STEP,
+	QI_STOCK_STEP_WITH,
 };
 
 /* -LETTER and --NAME; one of them may be missing. */
@@ -27,6 +30,8 @@ struct qi_stock_option {
 	char letter;
 	enum qi_stock_option_type type;
 	void *value; /* NULL ends the table */
+	/* Called at once; false after a message, which ends it all. */
+	bool (*check)(const char *text);
 };
 #define QI_STOCK_END             \
 	{                        \
@@ -54,6 +59,7 @@ struct qi_stock_command {
 	const char *name;
 	const char *synopsis; /* what follows the name; one line */
 	const struct qi_stock_option *options;
+	bool takes_last; /* the last word is none of the options */
 	/*
 	 * Called with the options stored and the arguments that are none.
 	 * Returns the exit code.
@@ -90,6 +96,10 @@ bool qi_stock_size(const char *what, const char *text, uint64_t min,
 		   uint64_t max, uint64_t *out);
 /* --output: NULL, human or json; false after a message. */
 bool qi_stock_output(const char *text, int *out);
+/*
+ * -t, or -T if it is the source's; NULL: as it is. False after a message.
+ */
+bool qi_stock_cache(const char *text, bool is_source, enum qi_cache *out);
 /* Take --object: secrets, which nothing here needs; false after a message. */
 bool qi_stock_objects(const struct qi_list *objects);
 
@@ -107,14 +117,33 @@ int qi_stock_add(struct qi_graph *g, const char *name, bool is_options,
 int qi_stock_open(struct qi_graph *g, const char *name, bool is_options,
 		  const struct qi_open *how, struct qi_node **out);
 
+/* -l: "snapshot.id=ID,snapshot.name=NAME" or one of both; lasts for ever. */
+bool qi_stock_snapshot(const char *text, struct qi_snapshot_choice *out);
+/* qi_stock_open() of an internal snapshot, if one is chosen. */
+int qi_stock_open_snapshot(struct qi_graph *g, const char *name,
+			   bool is_options, const struct qi_open *how,
+			   const struct qi_snapshot_choice *choice,
+			   struct qi_node **out);
+
+/*
+ * The path that a new image of that name has, or NULL after a message: file:
+ * and host_device: lead to one, other protocols do not. prefix: goes in front
+ * of the message, or "".
+ */
+const char *qi_stock_target(const char *name, const char *prefix);
+
 /* ------------------------------------------------------------- progress */
 
 /* What library operations are given; `shown` is -p. */
 struct qi_progress qi_stock_progress(bool shown);
-/* At its end, good or bad. */
-void qi_stock_progress_end(int ret);
+/* All is done; and the end, good or bad. */
+void qi_stock_progress_full(void);
+void qi_stock_progress_end(void);
 
 /* -------------------------------------------------- options of formats */
+
+/* A copy of a text that lasts as long as the program. */
+const char *qi_stock_keep(const char *text);
 
 /* All of -o as one list, malloc'd; NULL: none, or false after a message. */
 bool qi_stock_join(const struct qi_list *list, char **out);
@@ -129,6 +158,12 @@ int qi_stock_options_help(const char *format, const char *name);
  */
 bool qi_stock_take_options(const char *name, const char *text,
 			   struct qi_create *c);
+/* The same for amend. */
+bool qi_stock_check_amend(const char *format, const char *text);
+/* One line each; of_file: those of the file below the format, too. */
+void qi_stock_options_print(const struct qi_format_option *o, bool of_file);
+/* Any size that fits into 64 bits; false after a message. */
+bool qi_stock_option_size(const char *name, const char *text, uint64_t *out);
 /* Print "Formatting ..." for an image that is about to be made. */
 void qi_stock_formatting(const char *name, const struct qi_create *c);
 

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * compared.h - what a comparison has found, as text and exit code
+ */
+#ifndef QIMG_COMPARED_H
+#define QIMG_COMPARED_H
+
+#include "lib/qimg.h"
+
+/* Exit codes of qemu-img compare */
+enum {
+	QI_COMPARED_EQUAL = 0,
+	QI_COMPARED_DIFFERENT = 1,
+	QI_COMPARED_NOT_OPENED = 2,
+	QI_COMPARED_NOT_READ = 4,
+};
+
+/* common: the smaller of both sizes. */
+void qi_compared_text(const struct qi_comparison *c, uint64_t common);
+
+#endif

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * extents.h - which file holds which part of a disk, as text and JSON
+ */
+#ifndef QIMG_EXTENTS_H
+#define QIMG_EXTENTS_H
+
+#include "lib/qimg.h"
+
+/* Print those of a range, which may go past the end, as qemu-img does. */
+int qi_extents_print(struct qi_node *n, uint64_t off, uint64_t len, bool json,
+		     struct qi_error *e);
+
+#endif
