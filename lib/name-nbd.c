@@ -84,7 +84,7 @@ static int take_unix_uri(struct qi_name *out, const char *name, const char *p,
 	const char *query = strchr(p, '?');
 
 	if (!query || strncmp(query, "?socket=", 8) || !query[8])
-		return bad_name(name, "Invalid URI", e);
+		return bad_name(name, "No valid URL specified", e);
 	p += *p == '/';
 	out->nbd.export = decoded(p, (size_t)(query - p));
 	out->nbd.socket = decoded(query + 8, strlen(query + 8));
@@ -100,7 +100,7 @@ static int take_uri(struct qi_name *out, const char *name, const char *p,
 	bool bracket = *p == '[';
 
 	if (!n || host > n || p[n] == '?')
-		return bad_name(name, "Invalid URI", e);
+		return bad_name(name, "No valid URL specified", e);
 	out->nbd.host = decoded(p + bracket, host - 2 * bracket);
 	out->nbd.port = p[host] == ':' && host + 1 < n ?
 				strndup(p + host + 1, n - host - 1) :
@@ -130,7 +130,8 @@ static int take_old(struct qi_name *out, const char *name, const char *p,
 		return out->nbd.socket ? complete(out, e) : qi_no_memory(e);
 	}
 	if (host + 1 >= n || p[host] != ':')
-		return bad_name(name, "Invalid NBD server address", e);
+		return qi_stock(e, bad_name(name, "", e),
+				"error parsing address '%.*s'", (int)n, p);
 	out->nbd.host = strndup(p + bracket, host - 2 * bracket);
 	out->nbd.port = strndup(p + host + 1, n - host - 1);
 	return complete(out, e);

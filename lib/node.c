@@ -5,6 +5,7 @@
 
 #include "lib/graph.h"
 #include "lib/name.h"
+#include "lib/nbd.h"
 #include "lib/node.h"
 #include "lib/record.h"
 
@@ -51,10 +52,7 @@ static int open_file(const struct qi_name *name, bool writable,
 	if (name->protocol == QI_PROTOCOL_NULL)
 		return qi_file_open_null(out, name->path, name->size.value, e);
 	if (name->protocol == QI_PROTOCOL_NBD)
-		return qi_fail(e, ENOTSUP,
-			       "cannot open '%s': this qimg was built without "
-			       "libnbd",
-			       name->path);
+		return qi_nbd_open(out, &name->nbd, name->path, e);
 	ret = qi_file_open(out, name->path, writable, e);
 	if (ret || name->protocol == QI_PROTOCOL_FILE || (*out)->is_device)
 		return ret;

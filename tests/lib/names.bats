@@ -95,3 +95,58 @@ part_of() {
   qimg map 'json:{"file.filename":"a.qcow2","file.locking":"off"}' >/dev/null
   release_image
 }
+
+# serve FILE [OPTION...]: a server of it, as export x, at ./socket.
+serve() {
+  qemu-nbd --fork --persistent -f raw -x x -k "$PWD/socket" \
+    --pid-file="$PWD/pid" "${@:2}" "$1"
+}
+
+# Ends the server, also when the test fails.
+teardown() {
+  if [ -s pid ]; then kill "$(cat pid)"; fi
+}
+
+@test "a disk that an NBD server has" {
+  local uri
+  mkpattern a.raw 3M 33
+  cp a.raw b.raw
+  serve a.raw
+  uri="nbd+unix:///x?socket=$PWD/socket"
+  if [[ $(qimg info "$uri" 2>&1) == *"built without libnbd" ]]; then
+    skip "built without libnbd"
+  fi
+  qimg convert -q -f raw -O raw "$uri" out
+  cmp a.raw out
+  [ "$(qimg info --output json "$uri" | jq -S 'del(.qimg, ."dirty-flag")')" = \
+    "$(qemu-img info --output json "$uri" | jq -S 'del(."dirty-flag")')" ]
+  diff <(qemu-img map -f raw --output json "$uri" | jq -c '.[]') \
+    <(qimg map -f raw --output json "$uri" | jq -c '.[]')
+  qimg compare -q -f raw -F raw b.raw "nbd:unix:$PWD/socket:exportname=x"
+  qimg convert --force -q -O raw "json:{'driver':'raw','offset':4096,
+    'size':8192,'file':{'driver':'nbd','export':'x',
+    'server':{'type':'unix','path':'$PWD/socket'}}}" out
+  cmp out <(tail -c +4097 a.raw | head -c 8192)
+  # Written to, as the base of an image.
+  qemu-img create -q -f qcow2 -F raw -b "$uri" top.qcow2 3M
+  qemu-io -c 'write -P 9 100k 1M' -c 'write -z 2M 64k' top.qcow2 >/dev/null
+  qimg commit -q top.qcow2
+  qemu-io -f raw -c 'write -P 9 100k 1M' -c 'write -z 2M 64k' b.raw >/dev/null
+  cmp a.raw b.raw
+  one_line 1 info "nbd+unix:///y?socket=$PWD/socket"
+  one_line 1 info "nbd:unix:$PWD/none"
+  [[ $stderr == *"No such file or directory"* ]]
+}
+
+@test "an NBD server that allows no writing" {
+  truncate -s 1M a.raw
+  serve a.raw -r
+  local uri="nbd+unix:///x?socket=$PWD/socket"
+  if [[ $(qimg info "$uri" 2>&1) == *"built without libnbd" ]]; then
+    skip "built without libnbd"
+  fi
+  qemu-img create -q -f qcow2 -F raw -b "$uri" top.qcow2 1M
+  qemu-io -c 'write -P 9 0 64k' top.qcow2 >/dev/null
+  expect_code 1 qimg commit top.qcow2
+  [[ $stderr == *"its server does not allow it"* ]]
+}
