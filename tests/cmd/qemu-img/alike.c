@@ -61,6 +61,7 @@ static struct {
 	const char *text;      /* of the case at hand */
 	const char *step;      /* its command line that is compared */
 	struct tally *command; /* ... and its command */
+	bool by_name;	       /* it differs so */
 } now;
 
 /* ------------------------------------------------------- what differs */
@@ -153,7 +154,8 @@ static bool same_step(const char *step)
 	       good;
 	good = judge("code", code[THEIRS], code[OURS]) && good;
 	now.command->run++;
-	now.command->by_name += names_met() > met;
+	now.by_name = names_met() > met;
+	now.command->by_name += now.by_name;
 	now.step = NULL;
 	free(copy);
 	return good;
@@ -164,6 +166,7 @@ static bool run_steps(char *line)
 	char *step;
 
 	now.command = NULL;
+	now.by_name = false;
 	while ((step = next_step(&line))) {
 		if (*step == '!') {
 			if (!help(step + 1))
@@ -234,8 +237,10 @@ static void run_case(const char *text)
 	if (good)
 		return;
 	now.bad++;
-	if (now.command)
+	if (now.command) {
 		now.command->differ++;
+		now.command->by_name -= now.by_name;
+	}
 }
 
 /* --------------------------------------------------------------- tables */
