@@ -2,6 +2,8 @@
 /*
  * compare.c - qemu-img compare
  */
+#include <stdio.h>
+
 #include "cmd/common/compared.h"
 #include "cmd/common/image.h"
 #include "cmd/qemu-img/common/stock.h"
@@ -40,10 +42,13 @@ static int compare(struct qi_node *const node[2],
 	}
 	for (int i = 0; i < 2; i++)
 		size[i] = qi_node_facts(node[i])->size;
+	if (!opt.quiet)
+		qi_compared_warn(&result, size[size[0] > size[1]]);
+	fflush(stdout);
 	if (result.result == QI_COMPARE_EQUAL)
 		qi_stock_progress_full();
 	if (!opt.quiet)
-		qi_compared_text(&result, size[size[0] > size[1]]);
+		qi_compared_text(&result);
 	return result.result == QI_COMPARE_EQUAL ? QI_COMPARED_EQUAL :
 						   QI_COMPARED_DIFFERENT;
 }

@@ -208,10 +208,8 @@ static bool take_target(struct task *t)
 {
 	struct qi_create *c = &t->how.target;
 
-	if (!qi_format_options(c->format)) {
-		qi_stock_say("Unknown file format '%s'", c->format);
+	if (!qi_stock_can_make(c->format, ""))
 		return false;
-	}
 	t->path = qi_stock_target(t->target, "");
 	if (!t->path || !qi_stock_take_options(NULL, t->options, c))
 		return false;

@@ -126,9 +126,8 @@ static int create(const char *name, const char *text, uint64_t size)
 	const char *path;
 	int ret;
 
-	if (!qi_format_options(c.format))
-		return qi_stock_say("%s: Unknown file format '%s'", name,
-				    c.format);
+	if (!qi_stock_can_make(c.format, prefix))
+		return QI_EXIT_FAILED;
 	path = qi_stock_target(name, prefix);
 	if (!path)
 		return QI_EXIT_FAILED;

@@ -79,8 +79,10 @@ static int copy(const struct qi_dd *d)
 
 	if (qi_stock_open(g, d->in, opt.image_opts, &how, &source) < 0)
 		return QI_EXIT_FAILED;
-	if (!qi_format_options(opt.target_format))
+	if (qi_stock_target_kind(opt.target_format) == QI_STOCK_TARGET_UNKNOWN)
 		return qi_stock_say("Unknown file format");
+	if (!qi_stock_can_make(opt.target_format, ""))
+		return QI_EXIT_FAILED;
 	path = qi_stock_target(d->out, "");
 	if (!path || slice(g, source, d, &part) < 0)
 		return QI_EXIT_FAILED;

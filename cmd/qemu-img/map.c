@@ -62,7 +62,10 @@ static int run(int argc, char **argv)
 		print_nothing(start);
 		return QI_EXIT_OK;
 	}
-	ret = qi_extents_print(n, start, length, output == QI_OUTPUT_JSON, &e);
+	ret = qi_extents_print(n, start, length,
+			       output == QI_OUTPUT_JSON ? QI_EXTENTS_JSON :
+							  QI_EXTENTS_PLAIN,
+			       &e);
 	return ret < 0 ? qi_stock_fail(ret, &e) : QI_EXIT_OK;
 }
 

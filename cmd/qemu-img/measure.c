@@ -71,8 +71,12 @@ static int measure(const char *name, struct qi_measure *m,
 
 	if (name && open_source(g, name, snapshot, &source) < 0)
 		return QI_EXIT_FAILED;
-	if (!qi_format_options(c.format))
-		return qi_stock_say("Unknown file format '%s'", c.format);
+	if (qi_stock_target_kind(c.format) == QI_STOCK_TARGET_KNOWN)
+		return qi_stock_say("Block driver '%s' does not support size "
+				    "measurement",
+				    c.format);
+	if (!qi_stock_can_make(c.format, ""))
+		return QI_EXIT_FAILED;
 	if (!qi_stock_join(&opt.options, &text))
 		return QI_EXIT_FAILED;
 	if (!qi_stock_take_options(NULL, text, &c))

@@ -345,9 +345,9 @@ static bool check_flag(struct flags *f, const char *what, be64 *at,
 
 	if (!is_wrong(c, entry, off))
 		return false;
-	qcow2_check_say(c,
-			"%s OFLAG_COPIED %s cluster: entry=%llx refcount=%llu",
+	qcow2_check_say(c, "%s OFLAG_COPIED %s cluster: %s=%llx refcount=%llu",
 			can_fix ? "Repairing" : "ERROR", what,
+			strcmp(what, "data") ? "l1_entry" : "l2_entry",
 			(unsigned long long)entry,
 			(unsigned long long)stored_refcount(
 				c, off >> c->q->h.cluster_bits));

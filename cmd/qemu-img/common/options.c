@@ -13,6 +13,40 @@
 #include "cmd/common/print.h"
 #include "cmd/qemu-img/common/stock.h"
 
+enum qi_stock_target qi_stock_target_kind(const char *format)
+{
+	/* Of QEMU's drivers, those that are no formats of a file. */
+	static const char *const others[] = { "file", "host_device", "nbd",
+					      "null-co", NULL };
+
+	if (qi_format_options(format))
+		return QI_STOCK_TARGET_MADE;
+	for (const char *const *f = qi_format_names(); *f; f++)
+		if (!strcmp(*f, format))
+			return QI_STOCK_TARGET_KNOWN;
+	for (const char *const *f = others; *f; f++)
+		if (!strcmp(*f, format))
+			return QI_STOCK_TARGET_KNOWN;
+	return QI_STOCK_TARGET_UNKNOWN;
+}
+
+bool qi_stock_can_make(const char *format, const char *prefix)
+{
+	switch (qi_stock_target_kind(format)) {
+	case QI_STOCK_TARGET_MADE:
+		return true;
+	case QI_STOCK_TARGET_KNOWN:
+		qi_stock_say("%sFormat driver '%s' does not support image "
+			     "creation",
+			     prefix, format);
+		break;
+	case QI_STOCK_TARGET_UNKNOWN:
+		qi_stock_say("%sUnknown file format '%s'", prefix, format);
+		break;
+	}
+	return false;
+}
+
 /* A list as QEMU takes it: no empty name at its start, no comma at its end. */
 static bool is_list(const char *text)
 {

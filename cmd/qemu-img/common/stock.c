@@ -100,8 +100,10 @@ static bool looks_like_size(const char *text)
 bool qi_stock_size(const char *what, const char *text, uint64_t min,
 		   uint64_t max, uint64_t *out)
 {
-	bool fits = qi_parse_size(text, out);
+	bool fits;
 
+	text += *text == '+';
+	fits = qi_parse_size(text, out);
 	if (fits && *out >= min && *out <= max)
 		return true;
 	if (fits || looks_like_size(text)) {
@@ -178,6 +180,20 @@ static void take_element(struct secret *s, char *element, bool first)
 							     element);
 }
 
+/* Where the secret is in a file, that is read; false after a message. */
+static bool check_file(const char *path)
+{
+	FILE *f = fopen(path, "re");
+
+	if (!f) {
+		qi_stock_say("Unable to read %s: Failed to open file “%s”: %s",
+			     path, path, strerror(errno));
+		return false;
+	}
+	fclose(f);
+	return true;
+}
+
 static bool check_secret(const struct secret *s)
 {
 	if (!s->type)
@@ -191,8 +207,10 @@ static bool check_secret(const struct secret *s)
 		qi_stock_say("Parameter '%s' is unexpected", s->other);
 	else if (!s->data && !s->file)
 		qi_stock_say("Either 'file' or 'data' must be provided");
+	else if (s->data && s->file)
+		qi_stock_say("'file' and 'data' are mutually exclusive");
 	else
-		return true;
+		return s->data || check_file(s->file);
 	return false;
 }
 

@@ -145,6 +145,15 @@ void qi_stock_progress_end(void);
 /* A copy of a text that lasts as long as the program. */
 const char *qi_stock_keep(const char *text);
 
+enum qi_stock_target {
+	QI_STOCK_TARGET_MADE,
+	QI_STOCK_TARGET_KNOWN, /* but not made */
+	QI_STOCK_TARGET_UNKNOWN,
+};
+enum qi_stock_target qi_stock_target_kind(const char *format);
+/* Can images of that format be made? False after a message. */
+bool qi_stock_can_make(const char *format, const char *prefix);
+
 /* All of -o as one list, malloc'd; NULL: none, or false after a message. */
 bool qi_stock_join(const struct qi_list *list, char **out);
 /* Is `help` or `?` among them? */
