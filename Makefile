@@ -56,6 +56,8 @@ else
 # ------------------------------------------------------------ libraries
 
 need := zlib libzstd libxxhash jansson
+# Better with: faster zlib; nbd: names.
+want := libdeflate libnbd
 
 # Asked once, and again by a clean or by `make deps`.
 $(B)/config.mk: Makefile
@@ -63,9 +65,13 @@ $(B)/config.mk: Makefile
 	@pkg-config --exists --print-errors $(need) || { \
 	  echo 'qimg needs pkg-config, $(need): run "make deps"' >&2; \
 	  exit 1; }
-	@if pkg-config --exists libdeflate; then \
-	   pkgs='$(need) libdeflate' def=-DHAVE_LIBDEFLATE; \
-	 else pkgs='$(need)' def=; fi; \
+	@pkgs='$(need)' def=; \
+	 for p in $(want); do \
+	   if pkg-config --exists $$p; then \
+	     pkgs="$$pkgs $$p"; \
+	     def="$$def -DHAVE_$$(echo $$p | tr a-z A-Z)"; \
+	   fi; \
+	 done; \
 	 { echo "LIB_CFLAGS := $$def $$(pkg-config --cflags $$pkgs)"; \
 	   echo "LIB_LIBS := $$(pkg-config --libs $$pkgs)"; } >$@
 

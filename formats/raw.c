@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #include "lib/format.h"
+#include "lib/name.h"
 #include "lib/preallocate.h"
 
 #define SECTOR 512
@@ -22,9 +23,58 @@ static int raw_probe(const uint8_t *head, size_t len, const char *name)
 	return 1;
 }
 
+/* Where the disk starts in the file; 0 unless the user named a part of it. */
+static uint64_t start_of(const struct qi_node *n)
+{
+	return n->name->offset.value;
+}
+
+static int check_part(const struct qi_node *n, struct qi_error *e)
+{
+	const unsigned long long off = start_of(n), size = n->file->size,
+				 len = n->name->part.value;
+
+	if (off > size)
+		return qi_stock(e,
+				qi_fail(e, EINVAL,
+					"'%s' has %llu bytes, so no disk can "
+					"start at %llu in it",
+					n->path, size, off),
+				"Offset (%llu) cannot be greater than size of "
+				"the containing file (%llu)",
+				off, size);
+	if (!n->name->part.json)
+		return 0;
+	if (len > size - off)
+		return qi_stock(e,
+				qi_fail(e, EINVAL,
+					"'%s' has %llu bytes, so no disk of "
+					"%llu can start at %llu in it",
+					n->path, size, len, off),
+				"The sum of offset (%llu) and size (%llu) has "
+				"to be smaller or equal to the  actual size of "
+				"the containing file (%llu)",
+				off, len, size);
+	if (len % SECTOR)
+		return qi_stock(e,
+				qi_fail(e, EINVAL,
+					"a disk of %llu bytes is not one of "
+					"whole sectors",
+					len),
+				"Specified size is not multiple of %d", SECTOR);
+	return 0;
+}
+
 static int raw_open(struct qi_node *n, struct qi_error *e)
 {
-	if (!qi_round_up_checked(n->file->size, SECTOR, &n->facts.size))
+	int ret = check_part(n, e);
+
+	if (ret)
+		return ret;
+	if (n->name->part.json)
+		n->facts.size = n->name->part.value;
+	else if (!qi_round_up_checked(n->file->size - start_of(n), SECTOR,
+				      &n->facts.size))
 		return qi_fail(e, EFBIG, "'%s' is too large", n->file->path);
 	return 0;
 }
@@ -37,6 +87,7 @@ static void raw_close(struct qi_node *n)
 static int raw_map(struct qi_node *n, uint64_t off, uint64_t len,
 		   struct qi_extent *out, unsigned max, struct qi_error *e)
 {
+	const uint64_t start = start_of(n), size = n->file->size;
 	uint64_t pos = off;
 	unsigned count = 0;
 
@@ -46,15 +97,16 @@ static int raw_map(struct qi_node *n, uint64_t off, uint64_t len,
 		uint64_t end = off + len;
 		bool hole = true;
 
-		if (pos < n->file->size) {
-			end = qi_min(qi_file_run(n->file, pos, &hole), end);
+		if (pos + start < size) {
+			uint64_t run = qi_file_run(n->file, pos + start, &hole);
+
 			/* A hole up to the end of the file goes on after it. */
-			if (hole && end == n->file->size)
-				end = off + len;
+			if (!hole || run < size)
+				end = qi_min(run - start, end);
 		}
 		*x = (struct qi_extent){ .off = pos,
 					 .len = end - pos,
-					 .host_off = pos,
+					 .host_off = pos + start,
 					 .flags = QI_EXT_ALLOCATED };
 		x->flags |= hole ? QI_EXT_ZERO : QI_EXT_DATA;
 		pos = end;
@@ -67,14 +119,20 @@ static int raw_map(struct qi_node *n, uint64_t off, uint64_t len,
 struct raw_writer {
 	struct qi_writer base;
 	bool is_new;
+	bool is_part;	/* of a file, which is left as long as it is */
+	uint64_t start; /* of the disk in the file */
 };
+
+static uint64_t host_of(const struct qi_writer *w, uint64_t off)
+{
+	return off + qi_container_of(w, const struct raw_writer, base)->start;
+}
 
 static int raw_place(struct qi_writer *w, uint64_t off, uint64_t len,
 		     uint64_t *host_off, uint64_t *host_len, struct qi_error *e)
 {
-	(void)w;
 	(void)e;
-	*host_off = off;
+	*host_off = host_of(w, off);
 	*host_len = len;
 	return 0;
 }
@@ -82,10 +140,9 @@ static int raw_place(struct qi_writer *w, uint64_t off, uint64_t len,
 static int raw_place_inside(struct qi_writer *w, uint64_t off, uint64_t len,
 			    uint64_t *host_off, struct qi_error *e)
 {
-	(void)w;
 	(void)len;
 	(void)e;
-	*host_off = off;
+	*host_off = host_of(w, off);
 	return 0;
 }
 
@@ -96,21 +153,23 @@ static int raw_zero(struct qi_writer *w, uint64_t off, uint64_t len,
 
 	if (r->is_new)
 		return 0;
-	return qi_file_punch(w->file, off, len, e);
+	return qi_file_punch(w->file, off + r->start, len, e);
 }
 
 static int raw_zero_kept(struct qi_writer *w, uint64_t off, uint64_t len,
 			 struct qi_error *e)
 {
-	return qi_file_zero(w->file, off, len, e);
+	return qi_file_zero(w->file, host_of(w, off), len, e);
 }
 
 static int raw_finish(struct qi_writer *w, struct qi_error *e)
 {
-	/* The last unit was padded; a device is as long as it is. */
-	bool fits = w->file->is_device || w->file->size <= w->size;
-	int ret = fits ? 0 : qi_file_resize(w->file, w->size, e);
+	struct raw_writer *r = qi_container_of(w, struct raw_writer, base);
+	int ret = 0;
 
+	/* The last unit was padded; a device is as long as it is. */
+	if (!r->is_part && !w->file->is_device && w->file->size > w->size)
+		ret = qi_file_resize(w->file, w->size, e);
 	return ret ? ret : qi_file_sync(w->file, e);
 }
 
@@ -235,14 +294,30 @@ static int raw_build(struct qi_file *file, const struct qi_image_spec *spec,
 static int raw_edit(struct qi_node *n, struct qi_writer **out,
 		    struct qi_error *e)
 {
-	return raw_start(n->file, n->facts.size, false, out, e);
+	int ret = raw_start(n->file, n->facts.size, false, out, e);
+	struct raw_writer *r;
+
+	if (ret)
+		return ret;
+	r = qi_container_of(*out, struct raw_writer, base);
+	r->start = start_of(n);
+	r->is_part = n->name->offset.json || n->name->part.json;
+	return 0;
 }
 
 /* --------------------------------------------------------------- resize */
 
 static int raw_check_size(struct qi_node *n, uint64_t size, struct qi_error *e)
 {
-	(void)size;
+	if (n->name->part.json)
+		return qi_stock(e,
+				qi_fail(e, ENOTSUP,
+					"'%s' was opened with a size, which it "
+					"keeps",
+					n->path),
+				"Cannot resize fixed-size raw disks");
+	if (size > INT64_MAX - start_of(n))
+		return qi_fail(e, EFBIG, "'%s' cannot be that large", n->path);
 	if (qi_file_is_regular(n->file))
 		return 0;
 	return qi_fail(e, ENOTSUP,
@@ -255,8 +330,8 @@ static int raw_set_size(struct qi_node *n, uint64_t size, struct qi_error *e)
 {
 	int ret = 0;
 
-	if (n->file->size != size)
-		ret = qi_file_resize(n->file, size, e);
+	if (n->file->size != size + start_of(n))
+		ret = qi_file_resize(n->file, size + start_of(n), e);
 	if (!ret)
 		ret = qi_file_sync(n->file, e);
 	return ret ? ret : raw_open(n, e);

@@ -2,7 +2,7 @@
 /* copy-place.c - the copy engine: placing and handing over, in turn */
 #include <errno.h>
 
-#include "lib/copy-engine.h"
+#include "lib/engine.h"
 
 static void note(struct worker *k, uint64_t off, uint64_t host_off,
 		 const uint8_t *data, size_t len)

@@ -2,7 +2,7 @@
 /* copy-plan.c - the copy engine: what is to be copied, as jobs */
 #include <errno.h>
 
-#include "lib/copy-engine.h"
+#include "lib/engine.h"
 #include "lib/ranges.h"
 
 /* Make range.off the start of something to copy; 0 at the end. */

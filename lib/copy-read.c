@@ -2,7 +2,7 @@
 /* copy-read.c - the copy engine: reading, packing and hashing, in parallel */
 #include <errno.h>
 
-#include "lib/copy-engine.h"
+#include "lib/engine.h"
 
 static void lose(struct worker *k, uint64_t off, uint64_t len, int ret)
 {

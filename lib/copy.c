@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <unistd.h>
 
-#include "lib/copy-engine.h"
+#include "lib/engine.h"
 
 static int take_job(struct worker *k, struct qi_error *e)
 {

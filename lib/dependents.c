@@ -367,6 +367,9 @@ static int ask(struct question *q, struct qi_graph *g, struct qi_error *e)
 	struct qi_folders *f;
 	int one, two, ret;
 
+	/* What is no file is in no folder. */
+	if (q->n->file->ops)
+		return 0;
 	if (!dir || !real_dir)
 		return qi_no_memory(e);
 	one = find_folder(g, dir, e);

@@ -27,6 +27,9 @@ int qi_fail(struct qi_error *e, int err, const char *fmt, ...)
 
 /* Put what fmt says, and ": ", in front of a text. */
 static void put_in_front(char text[1024], const char *fmt, va_list ap)
+	__attribute__((format(printf, 2, 0)));
+
+static void put_in_front(char text[1024], const char *fmt, va_list ap)
 {
 	char longer[1024];
 	size_t n, rest;

@@ -50,6 +50,31 @@ static const struct qi_file_layer *layer(void)
 	return chosen;
 }
 
+int qi_file_wrap(struct qi_file **out, const char *name, uint64_t size,
+		 bool writable, const struct qi_file_ops *ops, void *handle,
+		 struct qi_error *e)
+{
+	static atomic_ulong count;
+	size_t n = strlen(name) + 1;
+	struct qi_file *f = calloc(1, sizeof(*f) + n);
+
+	if (!f)
+		return qi_fail(e, ENOMEM, "out of memory");
+	memcpy(f->path, name, n);
+	f->name = f->path;
+	f->fd = f->direct = -1;
+	f->ops = ops;
+	f->handle = handle;
+	f->size = size;
+	f->writable = writable;
+	f->is_device = true;
+	/* No file has this device; each is one for itself. */
+	f->dev = (dev_t)-1;
+	f->ino = atomic_fetch_add(&count, 1);
+	*out = f;
+	return 0;
+}
+
 static int take_facts(struct qi_file *f, struct qi_error *e)
 {
 	struct stat st;
@@ -72,11 +97,14 @@ static int take_facts(struct qi_file *f, struct qi_error *e)
 		f->is_device = true;
 		return 0;
 	}
-	return qi_fail(e, EINVAL, "cannot open '%s': it is a %s, not a file",
-		       f->name,
-		       S_ISDIR(st.st_mode)  ? "folder" :
-		       S_ISFIFO(st.st_mode) ? "FIFO" :
-					      "device");
+	return qi_stock(
+		e,
+		qi_fail(e, EINVAL, "cannot open '%s': it is a %s, not a file",
+			f->name,
+			S_ISDIR(st.st_mode)  ? "folder" :
+			S_ISFIFO(st.st_mode) ? "FIFO" :
+					       "device"),
+		"'file' driver requires '%s' to be a regular file", f->name);
 }
 
 static int open_with(struct qi_file **out, const char *path, int flags,
@@ -99,6 +127,9 @@ static int open_with(struct qi_file **out, const char *path, int flags,
 		ret = qi_fail(e, errno, "cannot %s '%s': %s",
 			      flags & O_CREAT ? "create" : "open", path,
 			      strerror(errno));
+		qi_stock(e, ret, "Could not %s '%s': %s",
+			 flags & O_CREAT ? "create" : "open", path,
+			 strerror(-ret));
 		free(f);
 		return ret;
 	}
@@ -145,9 +176,11 @@ int qi_file_close(struct qi_file *f, struct qi_error *e)
 {
 	int ret = 0;
 
+	if (f->ops && f->ops->close)
+		f->ops->close(f);
 	if (f->direct >= 0)
 		layer()->close(f->direct);
-	if (layer()->close(f->fd) && f->writable)
+	if (!f->ops && layer()->close(f->fd) && f->writable)
 		ret = qi_fail(e, errno, "cannot close '%s': %s", f->name,
 			      strerror(errno));
 	free(f);
@@ -183,6 +216,8 @@ static int open_direct(struct qi_file *f, struct qi_error *e)
 
 int qi_file_set_cache(struct qi_file *f, enum qi_cache mode, struct qi_error *e)
 {
+	if (f->ops)
+		return 0;
 	f->never_syncs = mode == QI_CACHE_UNSAFE;
 	f->syncs_writes = mode == QI_CACHE_WRITETHROUGH ||
 			  mode == QI_CACHE_DIRECTSYNC;
@@ -201,11 +236,33 @@ static int fd_for(const struct qi_file *f, uint64_t off, size_t len,
 		       f->fd;
 }
 
+static ssize_t read_by_ops(struct qi_file *f, uint64_t off, size_t len,
+			   void *buf, struct qi_error *e)
+{
+	size_t in = off < f->size ? (size_t)qi_min(len, f->size - off) : 0;
+	int ret = in ? f->ops->read(f, off, in, buf, e) : 0;
+
+	memset((char *)buf + in, 0, len - in);
+	return ret ? ret : (ssize_t)in;
+}
+
+/* -EFBIG and the message when that is past the end of one that has ops. */
+static int check_inside(const struct qi_file *f, uint64_t off, uint64_t len,
+			struct qi_error *e)
+{
+	if (qi_fits(off, len, f->size))
+		return 0;
+	return qi_fail(e, EFBIG, "cannot write '%s' at %llu: it ends before",
+		       f->name, (unsigned long long)(off + len));
+}
+
 ssize_t qi_file_read_some(struct qi_file *f, uint64_t off, size_t len,
 			  void *buf, struct qi_error *e)
 {
 	size_t done = 0;
 
+	if (f->ops)
+		return read_by_ops(f, off, len, buf, e);
 	while (done < len) {
 		ssize_t n;
 
@@ -261,6 +318,11 @@ int qi_file_write(struct qi_file *f, uint64_t off, size_t len, const void *buf,
 {
 	size_t done = 0;
 
+	if (f->ops) {
+		int ret = check_inside(f, off, len, e);
+
+		return ret ? ret : f->ops->write(f, off, len, buf, e);
+	}
 	while (done < len) {
 		const char *from = (const char *)buf + done;
 		ssize_t n =
@@ -306,6 +368,11 @@ static bool punch(struct qi_file *f, uint64_t off, uint64_t len)
 int qi_file_punch(struct qi_file *f, uint64_t off, uint64_t len,
 		  struct qi_error *e)
 {
+	if (f->ops) {
+		int ret = check_inside(f, off, len, e);
+
+		return ret ? ret : f->ops->zero(f, off, len, false, e);
+	}
 	if (punch(f, off, len))
 		return 0;
 	return qi_file_write_zeroes(f, off, len, e);
@@ -314,6 +381,11 @@ int qi_file_punch(struct qi_file *f, uint64_t off, uint64_t len,
 int qi_file_zero(struct qi_file *f, uint64_t off, uint64_t len,
 		 struct qi_error *e)
 {
+	if (f->ops) {
+		int ret = check_inside(f, off, len, e);
+
+		return ret ? ret : f->ops->zero(f, off, len, true, e);
+	}
 	if (layer()->fallocate(f->fd, FALLOC_FL_ZERO_RANGE, (off_t)off,
 			       (off_t)len))
 		return qi_file_write_zeroes(f, off, len, e);
@@ -323,7 +395,12 @@ int qi_file_zero(struct qi_file *f, uint64_t off, uint64_t len,
 
 void qi_file_discard(struct qi_file *f, uint64_t off, uint64_t len)
 {
-	if (off < f->size && !punch(f, off, qi_min(len, f->size - off)))
+	if (off >= f->size)
+		return;
+	len = qi_min(len, f->size - off);
+	if (f->ops)
+		f->ops->discard(f, off, len);
+	else if (!punch(f, off, len))
 		errno = 0;
 }
 
@@ -332,6 +409,9 @@ static int keep_room(struct qi_file *f, int mode, uint64_t off, uint64_t len,
 {
 	int ret;
 
+	if (f->ops)
+		return qi_fail(e, ENOTSUP, "'%s' has no room to be kept",
+			       f->name);
 	if (off > INT64_MAX || len > INT64_MAX - off)
 		return qi_fail(e, EFBIG, "'%s' cannot be that long", f->name);
 	do
@@ -394,6 +474,8 @@ int qi_file_sync(struct qi_file *f, struct qi_error *e)
 {
 	if (f->never_syncs)
 		return 0;
+	if (f->ops)
+		return f->ops->sync(f, e);
 	if (layer()->sync(f->fd))
 		return qi_fail(e, errno, "cannot sync '%s': %s", f->name,
 			       strerror(errno));
@@ -402,6 +484,9 @@ int qi_file_sync(struct qi_file *f, struct qi_error *e)
 
 int qi_file_resize(struct qi_file *f, uint64_t size, struct qi_error *e)
 {
+	if (f->ops)
+		return qi_fail(e, ENOTSUP, "'%s' has the size that it has",
+			       f->name);
 	if (size > INT64_MAX)
 		return qi_fail(e, EFBIG, "cannot resize '%s': too large",
 			       f->name);
@@ -421,13 +506,15 @@ bool qi_file_is_regular(const struct qi_file *f)
 {
 	struct stat st;
 
-	return !fstat(f->fd, &st) && S_ISREG(st.st_mode);
+	return !f->ops && !fstat(f->fd, &st) && S_ISREG(st.st_mode);
 }
 
 uint64_t qi_file_disk_size(const struct qi_file *f)
 {
 	struct stat st;
 
+	if (f->ops)
+		return f->ops->disk_size;
 	return fstat(f->fd, &st) ? 0 : (uint64_t)st.st_blocks * 512;
 }
 
@@ -435,6 +522,8 @@ uint64_t qi_file_run(const struct qi_file *f, uint64_t off, bool *hole)
 {
 	off_t end;
 
+	if (f->ops)
+		return f->ops->run(f, off, hole);
 	*hole = false;
 	end = lseek(f->fd, (off_t)off, SEEK_DATA);
 	if (end < 0 && errno == ENXIO) {
@@ -455,8 +544,8 @@ bool qi_file_is_current(const struct qi_file *f)
 {
 	struct stat st;
 
-	return !stat(f->path, &st) && st.st_dev == f->dev &&
-	       st.st_ino == f->ino;
+	return f->ops || (!stat(f->path, &st) && st.st_dev == f->dev &&
+			  st.st_ino == f->ino);
 }
 
 /* ---------------------------------------------------------------- names */

@@ -15,6 +15,8 @@
 
 #include "lib/qimg.h"
 
+struct qi_file;
+
 struct qi_file_layer {
 	int (*open)(const char *path, int flags, mode_t mode);
 	int (*close)(int fd);
@@ -34,8 +36,30 @@ struct qi_file_layer {
 /* The layer that tests asked for by QIMG_FAULT, or the kernel's own. */
 const struct qi_file_layer *qi_fault_layer(const struct qi_file_layer *below);
 
+/*
+ * What is no file of the kernel but reads like one. Ranges are inside it; read
+ * and run may be called by several threads at once.
+ */
+struct qi_file_ops {
+	int (*read)(struct qi_file *f, uint64_t off, size_t len, void *buf,
+		    struct qi_error *e);
+	int (*write)(struct qi_file *f, uint64_t off, size_t len,
+		     const void *buf, struct qi_error *e);
+	/* Reads as zero then; keep: its room stays. */
+	int (*zero)(struct qi_file *f, uint64_t off, uint64_t len, bool keep,
+		    struct qi_error *e);
+	void (*discard)(struct qi_file *f, uint64_t off, uint64_t len);
+	int (*sync)(struct qi_file *f, struct qi_error *e);
+	/* As qi_file_run(). */
+	uint64_t (*run)(const struct qi_file *f, uint64_t off, bool *hole);
+	void (*close)(struct qi_file *f);
+	uint64_t disk_size; /* bytes that it takes; QI_NO_OFFSET: unknown */
+};
+
 /* An open regular file or block device. path is for messages. */
 struct qi_file {
+	const struct qi_file_ops *ops; /* NULL: the kernel's, of fd */
+	void *handle;		       /* of ops */
 	int fd;
 	int direct;	   /* past the page cache; -1: there is none */
 	bool syncs_writes; /* each one is durable at once */
@@ -60,6 +84,13 @@ int qi_file_open(struct qi_file **out, const char *path, bool writable,
  * direct access. No thread uses the file meanwhile.
  */
 int qi_file_set_cache(struct qi_file *f, enum qi_cache mode,
+		      struct qi_error *e);
+/* One with calls of its own, of a size that stays; its name is for messages. */
+int qi_file_wrap(struct qi_file **out, const char *name, uint64_t size,
+		 bool writable, const struct qi_file_ops *ops, void *handle,
+		 struct qi_error *e);
+/* One that reads as zero and forgets what is written. */
+int qi_file_open_null(struct qi_file **out, const char *name, uint64_t size,
 		      struct qi_error *e);
 /* Make a new file that must not exist yet, mode 0666 less the umask. */
 int qi_file_create(struct qi_file **out, const char *path, struct qi_error *e);
@@ -121,7 +152,7 @@ int qi_file_sync(struct qi_file *f, struct qi_error *e);
 int qi_file_resize(struct qi_file *f, uint64_t size, struct qi_error *e);
 /* Not a device: it can change its length. */
 bool qi_file_is_regular(const struct qi_file *f);
-/* Bytes that the file system holds for the file. */
+/* Bytes that the file system holds for the file; QI_NO_OFFSET: unknown. */
 uint64_t qi_file_disk_size(const struct qi_file *f);
 /*
  * The run of data or hole at off: its end, and whether it is a hole. File

@@ -13,6 +13,7 @@
 #include "lib/file.h"
 #include "lib/qimg.h"
 
+struct qi_name;
 struct qi_record;
 struct qi_writer;
 struct qi_options;
@@ -38,6 +39,9 @@ struct qi_node {
 	char *path, *backing_name, *backing_format; /* owned text of facts */
 	struct qi_snapshot_choice snapshot; /* owned texts; see qi_open */
 	char *data_name;      /* of an external data file, as the caller said */
+	struct qi_name *name; /* what was said of it; see lib/name.h */
+	char *shown;	      /* owned text of facts.filename */
+	char *spelling;	      /* the name that the caller gave, or NULL */
 	struct qi_node *next; /* in the graph */
 };
 

@@ -9,10 +9,12 @@
 #include "lib/graph.h"
 #include "lib/lock.h"
 #include "lib/name.h"
+#include "lib/node.h"
 #include "lib/record.h"
 
 struct qi_graph {
 	struct qi_node *nodes;
+	struct qi_node *refused; /* the one that could not be locked */
 	size_t count;
 	bool warned_no_locks, is_stock;
 	void (*warn)(void *arg, const char *text);
@@ -40,34 +42,6 @@ int qi_graph_new(struct qi_graph **out)
 	return 0;
 }
 
-static void close_state(struct qi_node *n)
-{
-	if (n->format && n->format->close)
-		n->format->close(n);
-	n->state = NULL;
-	n->data = n->file;
-	free(n->backing_name);
-	free(n->backing_format);
-	free(n->record_blob);
-	qi_record_free(n->record);
-	n->backing_name = n->backing_format = NULL;
-	n->facts.backing_name = n->facts.backing_format = NULL;
-	n->record_blob = NULL;
-	n->record = NULL;
-	n->record_len = 0;
-}
-
-static void node_free(struct qi_node *n)
-{
-	close_state(n);
-	if (n->file)
-		qi_file_close(n->file, NULL);
-	free(n->path);
-	free(n->data_name);
-	qi_snapshot_choice_clear(&n->snapshot);
-	free(n);
-}
-
 void qi_graph_free(struct qi_graph *g)
 {
 	if (!g)
@@ -76,7 +50,7 @@ void qi_graph_free(struct qi_graph *g)
 		struct qi_node *n = g->nodes;
 
 		g->nodes = n->next;
-		node_free(n);
+		qi_node_free(n);
 	}
 	qi_folders_free(g->folders);
 	free(g);
@@ -109,7 +83,7 @@ void qi_warn(struct qi_graph *g, const char *fmt, ...)
 	char text[1024];
 	va_list ap;
 
-	if (!g->warn)
+	if (!g || !g->warn)
 		return;
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
@@ -119,167 +93,87 @@ void qi_warn(struct qi_graph *g, const char *fmt, ...)
 
 /* ---------------------------------------------------------------- nodes */
 
-/*
- * A fixed VHD is a raw disk with one more sector. As in QEMU it is taken for
- * that, because a guest could have written the sector; but the user is told.
- */
-static void look_at_end(struct qi_node *n)
+/* One that is the same as n, and not only a part of the same file. */
+static struct qi_node *find_node(struct qi_graph *g, const struct qi_node *n)
 {
-	const uint64_t size = n->file->size;
-	const struct qi_format *other;
-	uint8_t sector[512];
+	struct qi_node *x = g->nodes;
 
-	if (size <= sizeof(sector) || size % sizeof(sector) ||
-	    qi_file_read(n->file, size - sizeof(sector), sizeof(sector), sector,
-			 NULL))
-		return;
-	other = qi_format_ending(sector);
-	if (other)
-		qi_warn(n->graph,
-			"'%s' ends as an image of format '%s' does, and is "
-			"taken for raw, end and all; -f raw says that it is",
-			n->path, other->name);
+	while (x &&
+	       (x->file->ino != n->file->ino || x->file->dev != n->file->dev ||
+		!qi_name_is_same_view(x->name, n->name) ||
+		!qi_snapshot_choice_is_equal(&x->snapshot, &n->snapshot)))
+		x = x->next;
+	return x;
 }
 
-static int choose_format(struct qi_node *n, const char *name,
-			 struct qi_error *e)
+static struct qi_node *keep_node(struct qi_graph *g, struct qi_node *n)
 {
-	int ret;
-
-	if (name) {
-		n->format = qi_format_find(name);
-		return n->format ? 0 :
-				   qi_fail(e, EINVAL,
-					   "cannot open '%s': "
-					   "unknown format '%s'",
-					   n->path, name);
-	}
-	ret = qi_file_probe(n->file, &n->format, e);
-	if (!ret && n->format == qi_format_find("raw"))
-		look_at_end(n);
-	return ret;
-}
-
-/* Let the driver read the header and fill the facts from what it found. */
-static int open_state(struct qi_node *n, struct qi_error *e)
-{
-	int ret;
-
-	n->data = n->file;
-	ret = n->format->open(n, e);
-	if (!ret && n->record_blob)
-		ret = qi_record_parse(&n->record, n->record_blob,
-				      n->record_len);
-	if (ret)
-		return ret;
-	n->facts.path = n->path;
-	n->facts.format = n->format->name;
-	n->facts.file_size = n->file->size;
-	n->facts.disk_size = qi_file_disk_size(n->file);
-	n->facts.backing_name = n->backing_name;
-	n->facts.backing_format = n->backing_format;
-	return 0;
-}
-
-/* What `how` says besides the name. */
-static int take_how(struct qi_node *n, const struct qi_open *how,
-		    struct qi_error *e)
-{
-	n->to_check = how->to_check;
-	n->cache = how->cache;
-	return qi_snapshot_choice_copy(&n->snapshot, &how->snapshot) ?
-		       qi_no_memory(e) :
-		       0;
-}
-
-static int node_open(struct qi_graph *g, const struct qi_name *name,
-		     const struct qi_open *how, struct qi_node **out,
-		     struct qi_error *e)
-{
-	struct qi_node *n = calloc(1, sizeof(*n));
-	int ret;
-
-	if (!n)
-		return qi_no_memory(e);
-	n->graph = g;
-	n->path = strdup(name->path);
-	ret = n->path ? take_how(n, how, e) : qi_no_memory(e);
-	if (!ret)
-		ret = qi_file_open(&n->file, name->path, false, e);
-	if (!ret)
-		ret = qi_file_set_cache(n->file, n->cache, e);
-	if (!ret && name->data) {
-		n->data_name = strdup(name->data);
-		if (!n->data_name)
-			ret = qi_no_memory(e);
-	}
-	if (!ret)
-		ret = choose_format(n, name->format, e);
-	if (!ret && n->data_name && !n->format->open_data)
-		ret = qi_fail(e, EINVAL,
-			      "'%s' is in %s format, which has no data files",
-			      n->path, n->format->name);
-	if (!ret)
-		ret = qi_node_check_snapshot(n, e);
-	if (!ret)
-		ret = open_state(n, e);
-	if (ret) {
-		node_free(n);
-		return ret;
-	}
-	*out = n;
-	return 0;
-}
-
-/* The same file, and the same of its disks. */
-static struct qi_node *find_node(struct qi_graph *g, const struct qi_node *like)
-{
-	const struct qi_file *f = like->file;
-	struct qi_node *n = g->nodes;
-
-	while (n &&
-	       (n->file->ino != f->ino || n->file->dev != f->dev ||
-		!qi_snapshot_choice_is_equal(&n->snapshot, &like->snapshot)))
-		n = n->next;
+	n->next = g->nodes;
+	g->nodes = n;
+	g->count++;
 	return n;
 }
 
 /* The node for a name: one that the graph has, or a new one in it. */
-static int get_node(struct qi_graph *g, const struct qi_name *name,
+static int get_node(struct qi_graph *g, struct qi_name *name,
 		    const struct qi_open *how, struct qi_node **out,
 		    struct qi_error *e)
 {
 	struct qi_node *n = NULL, *known;
-	int ret = node_open(g, name, how, &n, e);
+	int ret = qi_node_new(g, name, how, &n, e);
+	const char *format = ret ? NULL : n->name->format;
 
 	if (ret)
 		return ret;
 	known = find_node(g, n);
-	if (known && name->format && strcmp(known->format->name, name->format))
+	if (known && format && strcmp(known->format->name, format))
 		ret = qi_fail(e, EINVAL,
 			      "'%s' is taken for %s already, and cannot be %s "
 			      "as well",
-			      known->path, known->format->name, name->format);
+			      known->path, known->format->name, format);
 	if (known) {
-		node_free(n);
+		qi_node_free(n);
 		*out = known;
 		return ret;
 	}
-	n->next = g->nodes;
-	g->nodes = n;
-	g->count++;
-	*out = n;
+	*out = keep_node(g, n);
 	return 0;
 }
 
-/* Open the node that n records as its backing file. */
+int qi_graph_add_file(struct qi_graph *g, struct qi_file *f,
+		      struct qi_node **out, struct qi_error *e)
+{
+	struct qi_node *n;
+	int ret = qi_node_of_file(g, f, &n, e);
+
+	if (!ret)
+		*out = keep_node(g, n);
+	return ret;
+}
+
+/* What the user said of it, or what the image records. */
+static int name_backing(struct qi_node *n, struct qi_name *out,
+			struct qi_error *e)
+{
+	QI_AUTOFREE char *where = NULL;
+
+	if (n->name->backing) {
+		*out = *n->name->backing;
+		*n->name->backing = (struct qi_name){ 0 };
+		return 0;
+	}
+	where = qi_name_beside(n->path, n->backing_name);
+	return where ? qi_name_parse(out, where, e) : qi_no_memory(e);
+}
+
+/* Open the node that is the backing file of n. */
 static int open_backing(struct qi_node *n, struct qi_error *e)
 {
-	QI_AUTOFREE char *where = qi_name_beside(n->path, n->backing_name);
+	const struct qi_open how = { .access = QI_ACCESS_READ,
+				     .cache = n->cache };
 	struct qi_name name = { 0 };
-	const struct qi_open how = { .cache = n->cache };
 	struct qi_node *b;
-	int ret = where ? qi_name_parse(&name, where, e) : qi_no_memory(e);
+	int ret = name_backing(n, &name, e);
 
 	if (!ret && n->backing_format && !name.format) {
 		name.format = strdup(n->backing_format);
@@ -297,6 +191,11 @@ static int open_backing(struct qi_node *n, struct qi_error *e)
 	b->force_share |= n->force_share;
 	n->facts.backing = b;
 	return 0;
+}
+
+bool qi_node_wants_backing(const struct qi_node *n)
+{
+	return !n->name->detached && (n->backing_name || n->name->backing);
 }
 
 static int open_chain(struct qi_node *head, struct qi_error *e)
@@ -320,9 +219,11 @@ static int open_chain(struct qi_node *head, struct qi_error *e)
 				       "the backing chain of '%s' "
 				       "has more than %d layers",
 				       head->path, QI_CHAIN_MAX);
-		if (!n->backing_name || n->facts.backing)
+		if (n->facts.backing || !qi_node_wants_backing(n))
 			continue;
 		ret = open_backing(n, e);
+		for (unsigned i = 0; ret && i < depth; i++)
+			qi_stock_context(e, ret, "Could not open backing file");
 		if (ret)
 			return ret;
 		/* A node that was just opened is not marked. */
@@ -334,95 +235,39 @@ int qi_graph_add(struct qi_graph *g, const char *name,
 		 const struct qi_open *how, struct qi_node **out,
 		 struct qi_error *e)
 {
+	unsigned flags = (how->is_options ? QI_NAME_LIST : 0) |
+			 (how->strict_name ? QI_NAME_STRICT : 0);
 	struct qi_name parsed;
 	struct qi_node *n;
-	int ret = qi_name_parse(&parsed, name, e);
+	int ret = qi_name_parse_as(&parsed, name, flags, g, e);
 
-	if (ret)
-		return ret;
-	if (how->format) {
+	if (!ret && how->format) {
 		free(parsed.format);
 		parsed.format = strdup(how->format);
+		parsed.is_bare = false;
 	}
-	ret = get_node(g, &parsed, how, &n, e);
+	if (!ret)
+		ret = get_node(g, &parsed, how, &n, e);
 	qi_name_clear(&parsed);
 	if (ret)
-		return ret;
+		return qi_stock_context(e, ret, "Could not open '%s'", name);
+	if (!n->spelling)
+		n->spelling = strdup(name);
 	n->is_named = true;
 	n->force_share |= how->force_share;
 	qi_node_want(n, how->access);
-	if (!how->no_backing)
+	ret = qi_node_check_access(n, e);
+	if (!ret && !how->no_backing)
 		ret = open_chain(n, e);
 	if (!ret)
 		*out = n;
-	return ret;
+	return qi_stock_context(e, ret, "Could not open '%s'", name);
 }
 
 void qi_node_want(struct qi_node *n, enum qi_access access)
 {
 	if (access > n->access)
 		n->access = access;
-}
-
-const struct qi_node_facts *qi_node_facts(const struct qi_node *n)
-{
-	return &n->facts;
-}
-
-unsigned qi_chain_depth(const struct qi_node *n)
-{
-	unsigned depth = 0;
-
-	for (; n; n = n->facts.backing)
-		depth++;
-	return depth;
-}
-
-int qi_chain_check_readable(const struct qi_node *n, struct qi_error *e)
-{
-	int ret = 0;
-
-	for (; n && !ret; n = n->facts.backing) {
-		ret = qi_node_check_known(n, e);
-		if (!ret && n->facts.is_encrypted)
-			ret = qi_fail(e, ENOTSUP,
-				      "the data of '%s' is encrypted; reading "
-				      "or writing it is not supported",
-				      n->path);
-	}
-	return ret;
-}
-
-const char *qi_node_data_path(const struct qi_node *n)
-{
-	return n->data == n->file ? n->path : n->data->path;
-}
-
-bool qi_node_is_file(const struct qi_node *n, const char *path)
-{
-	struct stat st;
-
-	return !stat(path, &st) && st.st_dev == n->file->dev &&
-	       st.st_ino == n->file->ino;
-}
-
-int qi_node_details(struct qi_node *n,
-		    void (*fn)(void *arg, const struct qi_fact *f), void *arg)
-{
-	if (n->format->details)
-		n->format->details(n, fn, arg);
-	return 0;
-}
-
-int qi_check_image(struct qi_node *n, struct qi_check *check,
-		   struct qi_error *e)
-{
-	if (!n->format->check)
-		return qi_fail(e, ENOTSUP,
-			       "cannot check '%s': format '%s' has "
-			       "no structure to check",
-			       n->path, n->format->name);
-	return n->format->check(n, check, e);
 }
 
 /* ---------------------------------------------------------------- locks */
@@ -450,41 +295,14 @@ static struct qi_node **sorted_nodes(struct qi_graph *g)
 	return all;
 }
 
-/* Nodes were opened read only to find the chain; get a writable handle. */
-static int make_writable(struct qi_node *n, struct qi_error *e)
-{
-	struct qi_file *f;
-	int ret;
-
-	if (n->access != QI_ACCESS_WRITE || n->file->writable)
-		return 0;
-	if (qi_is_snapshot(&n->snapshot))
-		return qi_fail(e, EINVAL,
-			       "an internal snapshot of '%s' cannot be written",
-			       n->path);
-	ret = qi_file_open(&f, n->path, true, e);
-	if (!ret)
-		ret = qi_file_set_cache(f, n->cache, e);
-	if (ret)
-		return ret;
-	if (f->dev != n->file->dev || f->ino != n->file->ino) {
-		qi_file_close(f, NULL);
-		return qi_fail(e, ESTALE,
-			       "'%s' was replaced while it was being "
-			       "opened; try again",
-			       n->path);
-	}
-	qi_file_close(n->file, NULL);
-	n->file = n->data = f;
-	return 0;
-}
-
 static int lock_all(struct qi_node **all, size_t count, struct qi_error *e)
 {
 	for (size_t i = 0; i < count; i++) {
 		struct qi_graph *g = all[i]->graph;
-		int ret = qi_lock(all[i]->file, all[i]->access,
-				  all[i]->force_share, e);
+		int ret = all[i]->name->unlocked ?
+				  0 :
+				  qi_lock(all[i]->file, all[i]->access,
+					  all[i]->force_share, e);
 
 		if (ret == -ENOLCK && !g->warned_no_locks) {
 			g->warned_no_locks = true;
@@ -492,6 +310,7 @@ static int lock_all(struct qi_node **all, size_t count, struct qi_error *e)
 		}
 		if (ret == 0 || ret == -ENOLCK)
 			continue;
+		g->refused = all[i];
 		while (i--)
 			qi_unlock(all[i]->file);
 		return ret;
@@ -512,28 +331,6 @@ static int lock_patiently(struct qi_node **all, size_t count, int wait,
 			break;
 	}
 	return ret;
-}
-
-int qi_node_reload(struct qi_node *n, struct qi_error *e)
-{
-	QI_AUTOFREE char *backing = n->backing_name;
-	struct stat st;
-	int ret;
-
-	n->backing_name = NULL; /* kept to be compared */
-	close_state(n);
-	if (!fstat(n->file->fd, &st) && S_ISREG(st.st_mode))
-		n->file->size = (uint64_t)st.st_size;
-	ret = open_state(n, e);
-	if (ret)
-		return ret;
-	if (!n->backing_name != !backing ||
-	    (backing && strcmp(backing, n->backing_name)))
-		return qi_fail(e, ESTALE,
-			       "the backing file of '%s' was changed "
-			       "while it was being opened; try again",
-			       n->path);
-	return 0;
 }
 
 /* An external data file is locked like the image that it belongs to. */
@@ -580,6 +377,29 @@ int qi_node_check_writable(struct qi_node *n, struct qi_error *e)
 	return n->format->can_write ? n->format->can_write(n, e) : 0;
 }
 
+/* How qemu-img came to n, from the name that the caller gave first. */
+static int say_way_to(const struct qi_node *n, int ret, struct qi_error *e)
+{
+	const struct qi_node *from = NULL;
+	unsigned depth = 0, d;
+
+	for (const struct qi_node *x = n->graph->nodes; x; x = x->next) {
+		const struct qi_node *y = x;
+
+		for (d = 0; y && y != n; d++)
+			y = y->facts.backing;
+		if (y && x->spelling) {
+			from = x;
+			depth = d;
+		}
+	}
+	while (depth--)
+		qi_stock_context(e, ret, "Could not open backing file");
+	return from ? qi_stock_context(e, ret, "Could not open '%s'",
+				       from->spelling) :
+		      ret;
+}
+
 int qi_graph_lock(struct qi_graph *g, int wait, struct qi_error *e)
 {
 	QI_AUTOFREE struct qi_node **all = sorted_nodes(g);
@@ -594,10 +414,15 @@ int qi_graph_lock(struct qi_graph *g, int wait, struct qi_error *e)
 		if (all[i]->is_named && all[i]->access > QI_ACCESS_NONE)
 			ret = qi_node_check_known(all[i], e);
 		if (!ret)
-			ret = make_writable(all[i], e);
+			ret = qi_node_make_writable(all[i], e);
+		if (ret)
+			say_way_to(all[i], ret, e);
 	}
-	if (!ret)
-		ret = lock_patiently(all, g->count, wait, e);
+	if (ret)
+		return ret;
+	ret = lock_patiently(all, g->count, wait, e);
+	if (ret && g->refused)
+		say_way_to(g->refused, ret, e);
 	/* Time has passed since what was read before. */
 	qi_graph_forget_folders(g);
 	if (!ret)

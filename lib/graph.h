@@ -10,8 +10,13 @@
 
 /* Does the image n record `path` as its backing file (by device and inode)? */
 bool qi_node_is_file(const struct qi_node *n, const char *path);
+/* Does it rest on a file, by its header or by what the user said? */
+bool qi_node_wants_backing(const struct qi_node *n);
 /* -EACCES and why, unless n was opened for writing and may be written. */
 int qi_node_check_writable(struct qi_node *n, struct qi_error *e);
+/* A raw node of what is in f, which is the graph's from now on. */
+int qi_graph_add_file(struct qi_graph *g, struct qi_file *f,
+		      struct qi_node **out, struct qi_error *e);
 /* Read the header again after it was changed by another handle of ours. */
 int qi_node_reload(struct qi_node *n, struct qi_error *e);
 

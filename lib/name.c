@@ -1,155 +1,150 @@
 /* SPDX-License-Identifier: MIT */
-/* name.c - names of images: plain paths, file:PATH, json:{...} */
-#include <ctype.h>
+/* name.c - names of images: how they start */
 #include <errno.h>
-#include <jansson.h>
 
 #include "lib/bytes.h"
 #include "lib/file.h"
+#include "lib/format.h"
 #include "lib/name.h"
+
+#define NULL_SIZE (1ull << 30)
+
+static void nbd_clear(struct qi_nbd_name *n)
+{
+	free(n->socket);
+	free(n->host);
+	free(n->port);
+	free(n->export);
+}
 
 void qi_name_clear(struct qi_name *n)
 {
 	free(n->path);
 	free(n->format);
 	free(n->data);
+	free(n->offset.json);
+	free(n->part.json);
+	free(n->size.json);
+	free(n->read_zeroes);
+	nbd_clear(&n->nbd);
+	if (n->backing)
+		qi_name_clear(n->backing);
+	free(n->backing);
+	qi_keys_clear(&n->rest);
 	*n = (struct qi_name){ 0 };
 }
 
-/* "word:" in front, before any slash, is a protocol. */
-static size_t protocol_length(const char *name)
+size_t qi_name_protocol_length(const char *name)
 {
 	size_t n = strcspn(name, ":/");
 
 	return name[n] == ':' ? n : 0;
 }
 
-static bool is_file_driver(const char *name)
+static bool starts(const char *name, const char *with)
 {
-	return !strcmp(name, "file") || !strcmp(name, "host_device");
+	return !strncmp(name, with, strlen(with));
 }
 
-static int bad_json(struct qi_error *e, const char *why, const char *what)
+static int take_path(struct qi_name *out, enum qi_protocol protocol,
+		     const char *path, struct qi_error *e)
 {
-	return qi_fail(e, ENOTSUP, "json: image name: %s '%s'", why, what);
+	if (!*path)
+		return qi_stock(
+			e, qi_fail(e, EINVAL, "the name of the image is empty"),
+			"The '%s' block driver requires a file name",
+			protocol == QI_PROTOCOL_DEVICE ? "host_device" :
+							 "file");
+	out->protocol = protocol;
+	out->path = strdup(path);
+	return out->path ? 0 : qi_no_memory(e);
 }
 
-/* The protocol level: {"driver": "file", "filename": PATH}, or its name. */
-static int take_file(char **path, json_t *file, struct qi_error *e)
+static int take_null(struct qi_name *out, const char *name, struct qi_error *e)
 {
-	const char *key;
-	json_t *value;
-
-	if (!json_is_object(file))
-		return bad_json(e, "no object is", "file");
-	json_object_foreach(file, key, value)
-	{
-		const char *text = json_string_value(value);
-
-		if (!strcmp(key, "driver")) {
-			if (!text || !is_file_driver(text))
-				return bad_json(e, "unsupported protocol",
-						text ? text : "");
-		} else if (!strcmp(key, "filename") && text) {
-			free(*path);
-			*path = strdup(text);
-		} else if (strcmp(key, "node-name") && strcmp(key, "locking")) {
-			return bad_json(e, "unsupported key", key);
-		}
-	}
-	return 0;
+	if (strcmp(name, "null-co://") && strcmp(name, "null-aio://"))
+		return qi_stock(
+			e,
+			qi_fail(e, EINVAL,
+				"cannot open '%s': there is but 'null-co://'",
+				name),
+			"The only allowed filename for this driver is "
+			"'%.*s://'",
+			(int)qi_name_protocol_length(name), name);
+	out->protocol = QI_PROTOCOL_NULL;
+	out->size.value = NULL_SIZE;
+	out->path = strdup(name);
+	return out->path ? 0 : qi_no_memory(e);
 }
 
-static int take_key(struct qi_name *out, const char *key, json_t *value,
-		    struct qi_error *e)
+static int take_json(struct qi_name *out, const char *text, struct qi_error *e)
 {
-	const char *text = json_string_value(value);
+	QI_AUTOKEYS struct qi_keys keys = { 0 };
+	int ret = qi_keys_from_json(&keys, text, e);
 
-	if (!strcmp(key, "driver") && text) {
-		if (is_file_driver(text))
-			text = "raw";
-		out->format = strdup(text);
-		return 0;
-	}
-	if (!strcmp(key, "file"))
-		return take_file(&out->path, value, e);
-	if (!strcmp(key, "data-file"))
-		return take_file(&out->data, value, e);
-	if (!strcmp(key, "data-file.filename") && text) {
-		free(out->data);
-		out->data = strdup(text);
-		return 0;
-	}
-	if ((!strcmp(key, "file.filename") || !strcmp(key, "filename")) &&
-	    text) {
-		free(out->path);
-		out->path = strdup(text);
-		return 0;
-	}
-	if ((!strcmp(key, "file.driver") || !strcmp(key, "data-file.driver")) &&
-	    text)
-		return is_file_driver(text) ?
-			       0 :
-			       bad_json(e, "unsupported protocol", text);
-	if (!strcmp(key, "node-name") || !strcmp(key, "read-only"))
-		return 0;
-	return bad_json(e, "unsupported key", key);
+	return ret ? ret : qi_name_from_keys(out, &keys, e);
 }
 
-static int parse_json(struct qi_name *out, const char *text, struct qi_error *e)
+static int take_list(struct qi_name *out, const char *text, struct qi_graph *g,
+		     struct qi_error *e)
 {
-	json_error_t why;
-	json_t *root = json_loads(text, JSON_REJECT_DUPLICATES, &why);
-	const char *key;
-	json_t *value;
-	int ret = 0;
+	QI_AUTOKEYS struct qi_keys keys = { 0 };
+	int ret = qi_keys_from_list(&keys, text, g, e);
 
-	if (!json_is_object(root))
-		ret = bad_json(e, "cannot parse", root ? text : why.text);
+	return ret ? ret : qi_name_from_keys(out, &keys, e);
+}
+
+static int take_plain(struct qi_name *out, const char *name, unsigned flags,
+		      struct qi_error *e)
+{
+	size_t n = qi_name_protocol_length(name);
+
+	if (starts(name, "json:"))
+		return take_json(out, name + 5, e);
+	if (starts(name, "file:"))
+		return take_path(out, QI_PROTOCOL_FILE, name + 5, e);
+	if (starts(name, "host_device:"))
+		return take_path(out, QI_PROTOCOL_DEVICE, name + 12, e);
+	if (starts(name, "null-co:") || starts(name, "null-aio:"))
+		return take_null(out, name, e);
+	if (starts(name, "nbd:") || starts(name, "nbd+tcp:") ||
+	    starts(name, "nbd+unix:"))
+		return qi_name_from_nbd(out, name, e);
+	if (n && (flags & QI_NAME_STRICT || starts(name + n, "://")))
+		return qi_stock(e,
+				qi_fail(e, ENOTSUP,
+					"cannot open '%s': protocol '%.*s' "
+					"is not supported",
+					name, (int)n, name),
+				"Unknown protocol '%.*s'", (int)n, name);
+	return take_path(out, QI_PROTOCOL_FILE, name, e);
+}
+
+int qi_name_parse_as(struct qi_name *out, const char *name, unsigned flags,
+		     struct qi_graph *g, struct qi_error *e)
+{
+	int ret;
+
+	*out = (struct qi_name){ 0 };
+	if (flags & QI_NAME_LIST)
+		ret = take_list(out, name, g, e);
 	else
-		json_object_foreach(root, key, value)
-		{
-			ret = take_key(out, key, value, e);
-			if (ret)
-				break;
-		}
-	if (!ret && !out->path)
-		ret = bad_json(e, "missing key", "file.filename");
-	json_decref(root);
+		ret = take_plain(out, name, flags, e);
+	if (ret)
+		qi_name_clear(out);
 	return ret;
 }
 
 int qi_name_parse(struct qi_name *out, const char *name, struct qi_error *e)
 {
-	size_t n = protocol_length(name);
-	int ret;
-
-	*out = (struct qi_name){ 0 };
-	if (n == 4 && !strncmp(name, "json", 4)) {
-		ret = parse_json(out, name + 5, e);
-		if (ret)
-			qi_name_clear(out);
-		return ret;
-	}
-	if (n &&
-	    (!strncmp(name, "file:", 5) || !strncmp(name, "host_device:", 12)))
-		name += n + 1;
-	else if (n && name[n + 1] == '/' && name[n + 2] == '/')
-		return qi_fail(e, ENOTSUP,
-			       "cannot open '%s': protocol '%.*s' "
-			       "is not supported",
-			       name, (int)n, name);
-	if (!*name)
-		return qi_fail(e, EINVAL, "the name of the image is empty");
-	out->path = strdup(name);
-	return out->path ? 0 : qi_fail(e, ENOMEM, "out of memory");
+	return qi_name_parse_as(out, name, 0, NULL, e);
 }
 
 char *qi_name_beside(const char *overlay, const char *name)
 {
 	QI_AUTOFREE char *dir = NULL;
 
-	if (*name == '/' || protocol_length(name))
+	if (*name == '/' || qi_name_protocol_length(name))
 		return strdup(name);
 	dir = qi_path_folder(overlay);
 	return dir ? qi_path_join(dir, name) : NULL;
@@ -161,7 +156,8 @@ char *qi_name_file_beside(const char *overlay, const char *name)
 	struct qi_name parsed = { 0 };
 	char *path = NULL;
 
-	if (where && !qi_name_parse(&parsed, where, NULL)) {
+	if (where && !qi_name_parse(&parsed, where, NULL) &&
+	    parsed.protocol <= QI_PROTOCOL_DEVICE) {
 		path = parsed.path;
 		parsed.path = NULL;
 	}

@@ -155,6 +155,20 @@ int qi_bench(struct qi_node *n, const struct qi_bench *b, double *seconds,
 
 /* ------------------------------------------------------- reading images */
 
+/* A part of what a guest reads of a node; past its end that is zero. */
+struct qi_slice {
+	struct qi_node *node;
+	uint64_t off;
+	uint64_t len; /* bytes; QI_NO_OFFSET: its rest, in whole sectors */
+};
+/*
+ * A node that reads as all the slices, one after the other, and cannot be
+ * written. It belongs to the graph, and does not outlive that. Runs of zeroes
+ * are known as such. Not before qi_graph_lock().
+ */
+int qi_join_node(struct qi_graph *g, const struct qi_slice *slices,
+		 size_t count, struct qi_node **out, struct qi_error *e);
+
 enum qi_compare_result {
 	QI_COMPARE_EQUAL,
 	QI_COMPARE_DIFFERENT, /* content differs at `off` */

@@ -130,16 +130,20 @@ struct qi_open {
 	 * node beside that of the file itself.
 	 */
 	struct qi_snapshot_choice snapshot;
+	bool is_options;       /* the name is a list, as for --image-opts */
+	bool strict_name;      /* "word:" in front of it is no path, ever */
 };
 
 /* What a caller may know of a node. Valid as long as its graph. */
 struct qi_node_facts {
 	const char *path;	    /* as found from the caller's folder */
+	const char *filename;	    /* as qemu-img shows it; often the path */
+	const char *driver;	    /* the same of its format: "file", too */
 	const char *format;	    /* driver name */
 	uint64_t size;		    /* virtual disk */
 	uint32_t cluster_size;	    /* 0: the format has none */
 	uint64_t file_size;	    /* length of the file */
-	uint64_t disk_size;	    /* bytes allocated by the file system */
+	uint64_t disk_size;	    /* bytes allocated; QI_NO_OFFSET: unknown */
 	const char *backing_name;   /* as recorded, or NULL */
 	const char *backing_format; /* as recorded, or NULL */
 	struct qi_node *backing;    /* NULL: none, or not opened */
@@ -162,7 +166,8 @@ void qi_graph_on_warning(struct qi_graph *g,
 void qi_graph_be_stock(struct qi_graph *g);
 
 /*
- * Add the image `name` (path, file:PATH or json:{...}) and its backing chain.
+ * Add the image `name` (a path, file:PATH, json:{...}, null-co://, nbd:...; or
+ * driver=qcow2,file.filename=PATH and so on) and its backing chain.
  * A file that the graph has already is the same node. Takes no locks.
  */
 int qi_graph_add(struct qi_graph *g, const char *name,

@@ -7,7 +7,7 @@
  */
 #include <errno.h>
 
-#include "lib/format.h"
+#include "lib/graph.h"
 
 #define WINDOW_EXTENTS 32
 
@@ -47,7 +47,7 @@ int qi_scan_new(struct qi_scan **out, struct qi_node *top,
 
 	for (n = top; n && n != base; n = n->facts.backing) {
 		/* Reading past a layer that was left out would make zeroes. */
-		if (n->facts.backing_name && !n->facts.backing)
+		if (!n->facts.backing && qi_node_wants_backing(n))
 			return -EINVAL;
 		layers++;
 	}

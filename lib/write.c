@@ -34,7 +34,7 @@ static int view(struct qi_writes *k, uint64_t off, uint64_t len, uint8_t *buf,
 			ret = qi_extent_read(&x, off, x.len, buf, e);
 		else if (n->facts.backing)
 			ret = qi_read(n->facts.backing, off, x.len, buf, e);
-		else if (n->facts.backing_name)
+		else if (qi_node_wants_backing(n))
 			ret = qi_fail(e, EINVAL,
 				      "cannot write '%s' at %llu: it was "
 				      "opened without its backing file",

@@ -275,15 +275,18 @@ void qi_info_text(const struct qi_info *r, bool native)
 {
 	const struct qi_node_facts *f = r->facts;
 	struct details d = { .r = r };
-	QI_AUTO_TEXT char *path = qi_safe(f->path);
+	QI_AUTO_TEXT char *path = qi_safe(f->filename);
 	char size[QI_HUMAN], disk[QI_HUMAN];
 
 	printf("image: %s\n"
 	       "file format: %s\n"
 	       "virtual size: %s (%llu bytes)\n"
 	       "disk size: %s\n",
-	       path, f->format, qi_human_size(size, f->size),
-	       (unsigned long long)f->size, qi_human_size(disk, f->disk_size));
+	       path, f->driver, qi_human_size(size, f->size),
+	       (unsigned long long)f->size,
+	       f->disk_size == QI_NO_OFFSET ?
+		       "unavailable" :
+		       qi_human_size(disk, f->disk_size));
 	if (f->is_encrypted)
 		puts("encrypted: yes");
 	if (f->cluster_size)
@@ -335,12 +338,14 @@ json_t *qi_info_json(const struct qi_info *r, bool native)
 	json_t *o = json_object();
 
 	json_object_set_new(o, "virtual-size", qi_json_uint(f->size));
-	json_object_set_new(o, "filename", qi_json_text(f->path));
+	json_object_set_new(o, "filename", qi_json_text(f->filename));
 	if (f->cluster_size)
 		json_object_set_new(o, "cluster-size",
 				    qi_json_uint(f->cluster_size));
-	json_object_set_new(o, "format", qi_json_text(f->format));
-	json_object_set_new(o, "actual-size", qi_json_uint(f->disk_size));
+	json_object_set_new(o, "format", qi_json_text(f->driver));
+	if (f->disk_size != QI_NO_OFFSET)
+		json_object_set_new(o, "actual-size",
+				    qi_json_uint(f->disk_size));
 	qi_node_details(r->node, on_detail, &d);
 	if (!d.bitmaps_done)
 		put_bitmaps(&d);

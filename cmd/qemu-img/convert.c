@@ -169,23 +169,35 @@ static int open_source(struct qi_graph *g, const struct task *t, int i,
 				      &t->snapshot, out);
 }
 
+/* Several are one disk, one after the other. */
 static int open_sources(struct qi_graph *g, const struct task *t,
 			struct qi_node **out)
 {
 	bool has_snapshot = t->snapshot.id || t->snapshot.name ||
 			    t->snapshot.name_or_id;
-	struct qi_node **all = qi_xrealloc(
-		NULL, (size_t)t->source_count * sizeof(struct qi_node *));
+	size_t count = (size_t)t->source_count;
+	struct qi_slice *parts = qi_xrealloc(NULL, count * sizeof(*parts));
+	struct qi_error e = { "", "" };
 	int ret = 0;
 
-	for (int i = 0; i < t->source_count && !ret; i++)
-		ret = open_source(g, t, i, &all[i]);
-	if (!ret && has_snapshot && t->source_count > 1) {
+	for (int i = 0; i < t->source_count && !ret; i++) {
+		ret = open_source(g, t, i, &parts[i].node);
+		if (ret)
+			break;
+		parts[i].off = 0;
+		parts[i].len = qi_node_facts(parts[i].node)->size;
+	}
+	if (!ret && has_snapshot && count > 1) {
 		qi_stock_say("No support for concatenating multiple snapshot");
 		ret = -EINVAL;
+	} else if (!ret && count > 1) {
+		ret = qi_join_node(g, parts, count, out, &e);
+		if (ret < 0)
+			qi_stock_fail(ret, &e);
+	} else if (!ret) {
+		*out = parts[0].node;
 	}
-	*out = all[0];
-	free(all);
+	free(parts);
 	return ret;
 }
 

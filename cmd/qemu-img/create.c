@@ -85,7 +85,8 @@ static bool look_at_backing(const char *name, struct qi_create *c)
 {
 	QI_AUTO_GRAPH struct qi_graph *g = qi_stock_graph();
 	struct qi_open how = { .format = c->backing_format,
-			       .access = QI_ACCESS_READ };
+			       .access = QI_ACCESS_READ,
+			       .strict_name = true };
 	QI_AUTO_TEXT char *path = NULL;
 	struct qi_error e = { "", "" };
 	struct qi_node *n;

@@ -145,118 +145,6 @@ static void decode(struct qcow2_header *h, const struct qcow2_disk_header *d)
 	h->length = be32_get(d->header_length);
 }
 
-/* Name the first unknown feature, by the image's own table where it has it. */
-static int unknown_feature(const struct qcow2 *q, uint64_t bits,
-			   struct qi_error *e)
-{
-	const struct qcow2_extension *x = find(&q->h, QCOW2_EXT_FEATURE_NAMES);
-	unsigned bit = (unsigned)__builtin_ctzll(bits);
-	struct qcow2_disk_feature f;
-
-	for (uint32_t i = 0; x && i + sizeof(f) <= x->len; i += sizeof(f)) {
-		memcpy(&f, x->data + i, sizeof(f));
-		if (f.type == 0 && f.bit == bit)
-			return qi_fail(e, ENOTSUP,
-				       "'%s' needs a qcow2 feature "
-				       "that is not known here: %.46s",
-				       q->file->path, f.name);
-	}
-	return qi_fail(e, ENOTSUP,
-		       "'%s' needs a qcow2 feature that is not "
-		       "known here: incompatible bit %u",
-		       q->file->path, bit);
-}
-
-static int check_numbers(struct qcow2 *q, struct qi_error *e)
-{
-	const struct qcow2_header *h = &q->h;
-
-	if (h->version != 2 && h->version != 3)
-		return qi_fail(e, ENOTSUP,
-			       "'%s' is qcow2 version %u; 2 and 3 "
-			       "are supported",
-			       q->file->path, h->version);
-	if (h->cluster_bits < QCOW2_MIN_CLUSTER_BITS ||
-	    h->cluster_bits > QCOW2_MAX_CLUSTER_BITS)
-		return qcow2_damaged(q, e, "cluster_bits is %u, not 9 to 21",
-				     h->cluster_bits);
-	if (h->version > 2 && (h->length < QCOW2_V3_HEADER || h->length % 8 ||
-			       h->length > 1u << h->cluster_bits))
-		return qcow2_damaged(q, e, "header_length is %u", h->length);
-	if (h->refcount_order > 6)
-		return qcow2_damaged(q, e, "refcount_order is %u, not 0 to 6",
-				     h->refcount_order);
-	if (h->crypt_method > QCOW2_CRYPT_LUKS)
-		return qcow2_damaged(q, e, "crypt_method is %u",
-				     h->crypt_method);
-	if (h->size > INT64_MAX)
-		return qcow2_damaged(q, e, "size is %llu",
-				     (unsigned long long)h->size);
-	if (h->incompatible & QCOW2_INCOMPAT_EXTENDED_L2 &&
-	    h->cluster_bits < 14)
-		return qcow2_damaged(q, e,
-				     "extended L2 entries with clusters "
-				     "of %u bytes",
-				     1u << h->cluster_bits);
-	return 0;
-}
-
-/* A table must be aligned and lie inside the file. */
-static int check_table(const struct qcow2 *q, const char *what, uint64_t off,
-		       uint64_t bytes, struct qi_error *e)
-{
-	if (!qi_is_aligned(off, q->cluster_size))
-		return qcow2_damaged(q, e,
-				     "%s at %llu is not aligned to "
-				     "clusters",
-				     what, (unsigned long long)off);
-	/* A check counts what is missing. */
-	if (q->node->to_check && off <= (uint64_t)INT64_MAX - bytes)
-		return 0;
-	if (!qi_fits(off, bytes, q->file->size))
-		return qcow2_damaged(q, e,
-				     "%s at %llu, %llu bytes, is not in "
-				     "the file, which has %llu: is it "
-				     "truncated?",
-				     what, (unsigned long long)off,
-				     (unsigned long long)bytes,
-				     (unsigned long long)q->file->size);
-	return 0;
-}
-
-static int check_tables(struct qcow2 *q, struct qi_error *e)
-{
-	const struct qcow2_header *h = &q->h;
-	uint64_t need = qcow2_l1_entries(h->cluster_bits, q->l2_bits, h->size);
-	uint64_t l1_bytes = (uint64_t)h->l1_size * sizeof(be64);
-	uint64_t reftable_bytes =
-		(uint64_t)h->reftable_clusters * q->cluster_size;
-	int ret = 0;
-
-	if (l1_bytes > QCOW2_MAX_L1_BYTES || h->l1_size < need)
-		return qcow2_damaged(q, e,
-				     "l1_size is %u; a disk of %llu "
-				     "bytes needs %llu",
-				     h->l1_size, (unsigned long long)h->size,
-				     (unsigned long long)need);
-	if (reftable_bytes > QCOW2_MAX_REFTABLE_BYTES ||
-	    (!h->reftable_clusters && !q->node->to_check))
-		return qcow2_damaged(q, e, "refcount_table_clusters is %u",
-				     h->reftable_clusters);
-	if (h->snapshot_count > QCOW2_MAX_SNAPSHOTS)
-		return qcow2_damaged(q, e, "nb_snapshots is %u",
-				     h->snapshot_count);
-	if (h->l1_size)
-		ret = check_table(q, "L1 table", h->l1_offset, l1_bytes, e);
-	if (!ret)
-		ret = check_table(q, "refcount table", h->reftable_offset,
-				  reftable_bytes, e);
-	if (!ret && h->snapshot_count)
-		ret = check_table(q, "snapshot table", h->snapshots_offset,
-				  sizeof(struct qcow2_disk_snapshot), e);
-	return ret;
-}
-
 /* Extensions lie between the header and the backing name (or the end). */
 static int read_extensions(struct qcow2 *q, const uint8_t *head, size_t len,
 			   struct qi_error *e)
@@ -275,11 +163,15 @@ static int read_extensions(struct qcow2 *q, const uint8_t *head, size_t len,
 			return 0;
 		pos += sizeof(d);
 		if (n > len - pos)
-			return qcow2_damaged(q, e,
-					     "header extension 0x%08x "
-					     "has %u bytes, more than there is "
-					     "room",
-					     type, n);
+			return qi_stock(
+				e,
+				qcow2_damaged(
+					q, e,
+					"header extension 0x%08x "
+					"has %u bytes, more than there is "
+					"room",
+					type, n),
+				"Header extension too large");
 		if (append(h, type, head + pos, n))
 			return qi_no_memory(e);
 		pos += qi_round_up(n, 8);
@@ -293,10 +185,14 @@ static int read_backing_name(struct qcow2 *q, const uint8_t *head, uint64_t off,
 	if (!off)
 		return 0;
 	if (len > QCOW2_MAX_BACKING_NAME || !qi_fits(off, len, q->cluster_size))
-		return qcow2_damaged(q, e,
-				     "backing file name at %llu has %u "
-				     "bytes",
-				     (unsigned long long)off, len);
+		return qi_stock(
+			e,
+			qcow2_damaged(q, e,
+				      "backing file name at %llu has %u "
+				      "bytes",
+				      (unsigned long long)off, len),
+			off > q->cluster_size ? "Invalid backing file offset" :
+						"Backing file name too long");
 	if (!len)
 		return 0;
 	q->h.backing_name = strndup((const char *)head + off, len);
@@ -310,15 +206,22 @@ static int read_compression(struct qcow2 *q, const struct qcow2_disk_header *d,
 	bool bit = q->h.incompatible & QCOW2_INCOMPAT_COMPRESSION;
 
 	if (type > 1)
-		return qi_fail(e, ENOTSUP,
-			       "'%s' uses compression type %u, which is not "
-			       "known here",
-			       q->file->path, type);
+		return qi_stock(
+			e,
+			qi_fail(e, ENOTSUP,
+				"'%s' uses compression type %u, which is not "
+				"known here",
+				q->file->path, type),
+			"qcow2: unknown compression type: %u", type);
 	if (bit != (type != 0))
-		return qcow2_damaged(q, e,
-				     "compression type is %u, but its feature "
-				     "bit says something else",
-				     type);
+		return qi_stock(
+			e,
+			qcow2_damaged(q, e,
+				      "compression type is %u, but its feature "
+				      "bit says something else",
+				      type),
+			"qcow2: Compression type incompatible feature bit must %sbe set",
+			type ? "" : "not ");
 	q->h.codec = type ? QI_CODEC_ZSTD : QI_CODEC_ZLIB;
 	return 0;
 }
@@ -335,7 +238,7 @@ static int read_rest(struct qcow2 *q, const uint8_t *head,
 		ext_end = backing;
 	ret = read_extensions(q, head, (size_t)ext_end, e);
 	if (!ret && h->incompatible & ~(uint64_t)KNOWN_INCOMPATIBLE)
-		ret = unknown_feature(
+		ret = qcow2_header_unknown_feature(
 			q, h->incompatible & ~(uint64_t)KNOWN_INCOMPATIBLE, e);
 	if (!ret)
 		ret = read_backing_name(q, head, backing,
@@ -355,10 +258,13 @@ int qcow2_header_read(struct qcow2 *q, struct qi_error *e)
 	if (n < 0)
 		return (int)n;
 	if (n < QCOW2_V2_HEADER || be32_get(d.magic) != QCOW2_MAGIC)
-		return qi_fail(e, EINVAL, "'%s' is not in qcow2 format",
-			       q->file->path);
+		return qi_stock(e,
+				qi_fail(e, EINVAL,
+					"'%s' is not in qcow2 format",
+					q->file->path),
+				"Image is not in qcow2 format");
 	decode(&q->h, &d);
-	ret = check_numbers(q, e);
+	ret = qcow2_header_check_numbers(q, e);
 	if (ret)
 		return ret;
 	q->cluster_size = 1u << q->h.cluster_bits;
@@ -375,7 +281,7 @@ int qcow2_header_read(struct qcow2 *q, struct qi_error *e)
 		return qcow2_damaged(q, e, "the header is truncated");
 	memcpy(q->h.raw, head, qi_min(q->h.length, sizeof(q->h.raw)));
 	ret = read_rest(q, head, &d, e);
-	return ret ? ret : check_tables(q, e);
+	return ret ? ret : qcow2_header_check_tables(q, e);
 }
 
 /* ---------------------------------------------------------------- write */

@@ -104,6 +104,11 @@ int qcow2_damaged(const struct qcow2 *q, struct qi_error *e, const char *fmt,
 /* ----------------------------------------------------------- header.c */
 
 int qcow2_header_read(struct qcow2 *q, struct qi_error *e);
+/* What qcow2_header_read() asks of what it read: header-check.c. */
+int qcow2_header_check_numbers(struct qcow2 *q, struct qi_error *e);
+int qcow2_header_check_tables(struct qcow2 *q, struct qi_error *e);
+int qcow2_header_unknown_feature(const struct qcow2 *q, uint64_t bits,
+				 struct qi_error *e);
 void qcow2_header_free(struct qcow2_header *h);
 const struct qcow2_extension *qcow2_header_find(const struct qcow2_header *h,
 						uint32_t type);

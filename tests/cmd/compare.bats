@@ -124,7 +124,7 @@ same_verdict() {
   refuses 2 compare folder b.raw : "'folder'"
   refuses 2 compare cut.qcow2 b.raw : "'cut.qcow2'" "truncated"
   mkpattern c.raw 1M 1
-  # The heads of both are read first, then data.
+  # The head and the end of each are read first, then data.
   QIMG_FAULT=read:1:EIO refuses 2 compare b.raw c.raw : "Input/output error"
-  QIMG_FAULT=read:3:EIO refuses 4 compare b.raw c.raw : "Input/output error"
+  QIMG_FAULT=read:5:EIO refuses 4 compare b.raw c.raw : "Input/output error"
 }

@@ -345,7 +345,7 @@ same_check_counts() {
   local name
   mkdir dir
   mkfifo pipe
-  for name in missing dir pipe /dev/zero nbd://localhost/x; do
+  for name in missing dir pipe /dev/zero ssh://localhost/x; do
     cp good.qcow2 bad.qcow2
     qemu-img rebase -u -f qcow2 -F raw -b $name bad.qcow2
     one_line 1 map bad.qcow2

@@ -261,6 +261,7 @@ static void warn_of_probing(const struct qi_node *n)
 int qi_stock_add(struct qi_graph *g, const char *name, bool is_options,
 		 const struct qi_open *how, struct qi_node **out)
 {
+	struct qi_open as = *how;
 	struct qi_error e = { "", "" };
 	int ret;
 
@@ -269,7 +270,9 @@ int qi_stock_add(struct qi_graph *g, const char *name, bool is_options,
 			     "exclusive");
 		return -EINVAL;
 	}
-	ret = qi_graph_add(g, name, how, out, &e);
+	as.is_options = is_options;
+	as.strict_name = true;
+	ret = qi_graph_add(g, name, &as, out, &e);
 	if (ret < 0)
 		qi_stock_fail(ret, &e);
 	else if (how->access == QI_ACCESS_WRITE && !how->format && !is_options)
@@ -399,6 +402,8 @@ int qi_stock_open_snapshot(struct qi_graph *g, const char *name,
 	if (ret < 0 || (!choice->id && !choice->name && !choice->name_or_id))
 		return ret;
 	at.snapshot = *choice;
+	at.is_options = is_options;
+	at.strict_name = true;
 	ret = qi_graph_add(g, name, &at, out, &e);
 	if (ret >= 0)
 		ret = qi_graph_lock(g, 0, &e);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* copy-engine.h - the parts of the copy engine for each other */
-#ifndef QI_COPY_ENGINE_H
-#define QI_COPY_ENGINE_H
+/* engine.h - the parts of the copy engine for each other */
+#ifndef QI_ENGINE_H
+#define QI_ENGINE_H
 
 #include <pthread.h>
 
