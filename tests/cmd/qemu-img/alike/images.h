@@ -3,8 +3,9 @@
  * images.h - comparing what the two folders have in the end
  *
  * Files of equal bytes are equal. Else raw files differ, and of qcow2 images
- * QEMU is asked: content, check, info and map, each layer for itself. Bitmaps
- * are read by libqimg, as qemu-img does not show their bits.
+ * QEMU is asked: for the content, and for check, info and map of each layer
+ * for itself. Bitmaps are read by libqimg, as qemu-img does not show their
+ * bits.
  */
 #ifndef ALIKE_IMAGES_H
 #define ALIKE_IMAGES_H
@@ -16,8 +17,10 @@ typedef bool judge_fn(const char *field, const char *theirs, const char *ours);
 
 static const char *oracle;
 
-/* The image FOLDER/NAME alone, as after --image-opts; free it. */
-static char *layer(const char *folder, const char *name)
+/*
+ * The image FOLDER/NAME, with `more` about it, as after --image-opts; free it.
+ */
+static char *image(const char *folder, const char *name, const char *more)
 {
 	char *out;
 	size_t size;
@@ -25,7 +28,7 @@ static char *layer(const char *folder, const char *name)
 
 	if (!f)
 		die("open_memstream");
-	fprintf(f, "driver=qcow2,backing=,file.driver=file,file.filename=%s",
+	fprintf(f, "driver=qcow2,%sfile.driver=file,file.filename=%s", more,
 		folder);
 	for (; *name; name++)
 		fputs(*name == ',' ? ",," : (char[]){ *name, '\0' }, f);
@@ -33,28 +36,38 @@ static char *layer(const char *folder, const char *name)
 	return out;
 }
 
-static bool same_content(const char *name, judge_fn *judge)
+/* The exit code of qemu-img compare; what it says is in the files of OURS. */
+static int compare(const char *name, const char *more)
 {
-	char *a = layer("theirs/", name), *b = layer("ours/", name);
+	char *a = image("theirs/", name, more), *b = image("ours/", name, more);
 	const char *const argv[] = {
 		"qemu-img", "compare", "-U", "--image-opts", a, b, NULL
 	};
-	struct tool *tool = &tools[OURS];
-	char *what = NULL;
-	bool good = true;
 
-	start_in(tool, AT_FDCWD, oracle, argv);
+	start_in(&tools[OURS], AT_FDCWD, oracle, argv);
 	alarm(seconds);
-	end(tool);
+	end(&tools[OURS]);
 	alarm(0);
-	/* What it cannot open, it says of each of them, too. */
-	if (tool->code == 1)
-		what = heard(tool->out, NULL);
-	if (what)
-		good = judge("content", "", what);
-	free(what);
 	free(a);
 	free(b);
+	return tools[OURS].code;
+}
+
+/* As a guest sees it; each layer for itself where the chain is broken. */
+static bool same_content(const char *name, judge_fn *judge)
+{
+	int code = compare(name, "");
+	char *what;
+	bool good;
+
+	if (code > 1)
+		code = compare(name, "backing=,");
+	/* What is no image at all, it says of both, and so do the reports. */
+	if (code != 1)
+		return true;
+	what = heard(tools[OURS].out, NULL);
+	good = judge("content", "", what);
+	free(what);
 	return good;
 }
 
@@ -102,7 +115,7 @@ static char *join_map(char *text)
 
 static bool same_report(const char *name, const char *command, judge_fn *judge)
 {
-	char *spec = layer("", name), *said[TOOLS];
+	char *spec = image("", name, "backing=,"), *said[TOOLS];
 	const char *const argv[] = {
 		"qemu-img",	command, "-U", "--output=json",
 		"--image-opts", spec,	 NULL
