@@ -3,6 +3,7 @@
  * commit.c - qemu-img commit
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "cmd/common/image.h"
 #include "cmd/common/pace.h"
@@ -43,19 +44,21 @@ static int commit(struct qi_graph *g, const char *name,
 		  struct qi_commit_image *c)
 {
 	struct qi_error e = { "", "" };
+	const char *lock;
 	uint64_t bytes;
 	int ret = qi_commit_open(g, name, c, &e);
 
-	/* What lies below is to be written, too. */
+	/* What lies below is to be written, too; it was opened before. */
 	if (ret >= 0)
 		ret = qi_graph_lock(g, 0, &e);
+	lock = ret < 0 ? strstr(e.stock, "Failed to get") : NULL;
 	if (ret >= 0)
 		ret = qi_commit_run(c, NULL, false, &bytes, &e);
 	if (ret >= 0)
 		qi_stock_progress_full();
 	qi_stock_progress_end();
 	if (ret < 0)
-		return qi_stock_fail(ret, &e);
+		return lock ? qi_stock_say("%s", lock) : qi_stock_fail(ret, &e);
 	if (!opt.quiet)
 		puts("Image committed.");
 	return QI_EXIT_OK;

@@ -71,15 +71,6 @@ static bool check_backing(const char *name, const struct qi_create *c)
 	return false;
 }
 
-/* What follows "Could not open 'NAME': ", where that is said twice. */
-static const char *inner_words(const char *words, const char *name)
-{
-	QI_AUTO_TEXT char *outer = qi_xprintf("Could not open '%s': ", name);
-	size_t n = strlen(outer);
-
-	return strncmp(words, outer, n) ? words : words + n;
-}
-
 /* Open the backing file, for its size and to see that it can be. */
 static bool look_at_backing(const char *name, struct qi_create *c)
 {
@@ -98,7 +89,8 @@ static bool look_at_backing(const char *name, struct qi_create *c)
 	ret = qi_open_image(g, path, &how, 0, &n, &e);
 	if (ret < 0) {
 		qi_stock_say("%s: %s\nCould not open backing image.", name,
-			     inner_words(qi_stock_words(ret, &e), path));
+			     qi_stock_inner_words(qi_stock_words(ret, &e),
+						  path));
 		return false;
 	}
 	if (!c->backing_format) {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cmd/common/image.h"
+#include "cmd/common/print.h"
 #include "cmd/qemu-img/common/stock.h"
 
 static struct {
@@ -99,6 +100,17 @@ static bool check_loop(const struct qi_rebase *r)
 	return false;
 }
 
+static bool base_fails(const struct qi_rebase *r, int ret,
+		       const struct qi_error *e)
+{
+	QI_AUTO_TEXT char *path =
+		qi_path_beside(qi_node_facts(r->node)->path, opt.backing);
+
+	qi_stock_say("Could not open new backing file '%s': %s", opt.backing,
+		     qi_stock_inner_words(qi_stock_words(ret, e), path));
+	return false;
+}
+
 /* The new backing file, with its chain; false after a message. */
 static bool open_base(struct qi_graph *g, const char *name, struct qi_rebase *r)
 {
@@ -110,17 +122,12 @@ static bool open_base(struct qi_graph *g, const char *name, struct qi_rebase *r)
 		return false;
 	}
 	ret = qi_rebase_open(g, name, r, &e);
-	if (ret < 0) {
-		qi_stock_fail(ret, &e);
-		return false;
-	}
+	if (ret < 0)
+		return base_fails(r, ret, &e);
 	if (!check_loop(r))
 		return false;
 	ret = r->base ? qi_graph_lock(g, 0, &e) : 0;
-	if (ret < 0)
-		qi_stock_say("Could not open new backing file '%s': %s",
-			     opt.backing, qi_stock_words(ret, &e));
-	return ret >= 0;
+	return ret < 0 ? base_fails(r, ret, &e) : true;
 }
 
 static int rebase(const char *name, const struct qi_progress *progress)

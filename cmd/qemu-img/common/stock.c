@@ -78,6 +78,14 @@ const char *qi_stock_words(int ret, const struct qi_error *e)
 	return e->text[0] ? e->text : strerror(-ret);
 }
 
+const char *qi_stock_inner_words(const char *words, const char *name)
+{
+	QI_AUTO_TEXT char *outer = qi_xprintf("Could not open '%s': ", name);
+	size_t n = strlen(outer);
+
+	return strncmp(words, outer, n) ? words : words + n;
+}
+
 int qi_stock_fail(int ret, const struct qi_error *e)
 {
 	qi_stock_say("%s", qi_stock_words(ret, e));

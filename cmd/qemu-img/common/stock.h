@@ -82,6 +82,8 @@ void qi_stock_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 int qi_stock_fail(int ret, const struct qi_error *e);
 /* The words alone. */
 const char *qi_stock_words(int ret, const struct qi_error *e);
+/* What follows "Could not open 'NAME': ", for those who say so themselves. */
+const char *qi_stock_inner_words(const char *words, const char *name);
 
 /* Print a document whose reference is taken, keys in QEMU's order. */
 void qi_stock_json(json_t *value);
