@@ -23,6 +23,7 @@ void qi_name_clear(struct qi_name *n)
 	free(n->format);
 	free(n->data);
 	free(n->offset.json);
+	free(n->part.json);
 	free(n->size.json);
 	free(n->read_zeroes);
 	nbd_clear(&n->nbd);

@@ -223,20 +223,17 @@ static const struct qi_file_ops nbd_ops = {
 static int refused(const struct qi_nbd_name *name, const char *path,
 		   struct qi_error *e)
 {
-	int err = nbd_get_errno(), ret;
+	const char *why = nbd_get_error();
+	int err = nbd_get_errno();
+	int ret =
+		qi_fail(e, err ? err : EIO, "cannot open '%s': %s", path, why);
 
-	ret = qi_fail(e, err ? err : EIO, "cannot open '%s': %s", path,
-		      nbd_get_error());
-	/* A server that answers has its own reasons. */
-	if (err != ECONNREFUSED && err != ENOENT)
-		return err == EINVAL ||
-				       strstr(e ? e->text : "", "NBD_REP_ERR") ?
-			       qi_stock(e, ret,
-					"Requested export not available\n"
-					"server reported: export '%s' not "
-					"present",
-					name->export) :
-			       ret;
+	/* It has answered. */
+	if (strstr(why, "handshake"))
+		return qi_stock(e, ret,
+				"Requested export not available\n"
+				"server reported: export '%s' not present",
+				name->export);
 	if (name->socket)
 		return qi_stock(e, ret, "Failed to connect to '%s': %s",
 				name->socket, strerror(err));

@@ -5,10 +5,10 @@
 load ../helpers
 load common
 
-# A disk of 1 MiB with one cluster of data.
+# A disk of 1 MiB with one cluster of data, and one of zeroes that are written.
 mksource() {
   truncate -s 1M src.raw
-  write src.raw 'write -P 7 64k 64k' -f raw
+  write src.raw 'write -P 7 64k 64k' 'write -P 0 256k 64k' -f raw
 }
 
 # write IMG COMMAND... [-f FMT]: by qemu-io.
@@ -85,7 +85,7 @@ END
   expect_code 0 "$QIMG" convert -n --target-is-zero src.raw t.qcow2
   [ "$(stat -c %i t.qcow2)" = "$inode" ]
   expect_code 0 "$QIMG" bitmap list --output json t.qcow2
-  json '[.bitmaps[] | .["dirty-bytes"]] == [65536, 0]'
+  json '[.bitmaps[] | .["dirty-bytes"]] == [131072, 0]'
   expect_code 0 "$QIMG" convert -n src.raw t.qcow2
   expect_code 0 "$QIMG" bitmap list --output json t.qcow2
   json '[.bitmaps[] | .["dirty-bytes"]] == [1048576, 0]'
@@ -164,7 +164,7 @@ END
 
 @test "-S: how long zeroes must be to become a hole" {
   # Data of 4k, then 4k, 8k, 16k, ... of zeroes that are written.
-  perl -e 'for my $i (0 .. 8) {
+  perl -e 'print "x" x 4096; for my $i (0 .. 8) {
     print "x" x 4096, "\0" x (4096 << $i);
   } print "x" x 4096' >src.raw
   cp src.raw more.raw

@@ -2,7 +2,7 @@
 /*
  * alike.c - the same command lines for QEMU's qemu-img and for ours
  *
- *	alike [--only TEXT] [--seed N] [--keep] TABLE
+ *	alike [--all] [--only TEXT] [--seed N] [--keep] TABLE
  *
  * Each case of a table starts with two equal folders. Its command lines run in
  * both, in one by the qemu-img found on the PATH, in the other by a link of
@@ -21,8 +21,10 @@
  *	*9 info {?a|b}	nine cases, an alternative drawn by lot in each
  *	@name create	differs as the name says, and must do so
  *
- * A test is a line with all that its braces make. Under sanitizers only some of
- * the cases run. QIMG_SEED is for what is drawn by lot, and which are the some.
+ * A test is a line with all that its braces make. Every second case is run, by
+ * lot; fewer under sanitizers, all in a long run, with --all, and of those that
+ * have the text of --only (or QIMG_ONLY) in them. --seed (or QIMG_SEED) chooses
+ * others. --keep leaves the folders of the last case.
  */
 #include <ftw.h>
 #include <getopt.h>
@@ -50,17 +52,18 @@ static struct {
 	bool keep;
 	bool same_tool; /* both are QEMU's: nothing differs by name */
 	uint64_t seed;
-	unsigned stride; /* every so many cases one is run */
+	unsigned stride; /* of so many cases one is run */
 	unsigned rounds; /* as often is drawn by lot */
-} options = { .stride = 1, .rounds = 1 };
+} options = { .stride = 2, .rounds = 1 };
 
 static struct {
 	const char *table;
-	unsigned cases;	       /* seen in the table */
+	struct random sample;  /* chooses cases */
 	unsigned tried, bad;   /* of those of one line */
 	const char *text;      /* of the case at hand */
 	const char *step;      /* its command line that is compared */
 	struct tally *command; /* ... and its command */
+	bool by_name;	       /* it differs so */
 } now;
 
 /* ------------------------------------------------------- what differs */
@@ -153,7 +156,8 @@ static bool same_step(const char *step)
 	       good;
 	good = judge("code", code[THEIRS], code[OURS]) && good;
 	now.command->run++;
-	now.command->by_name += names_met() > met;
+	now.by_name = names_met() > met;
+	now.command->by_name += now.by_name;
 	now.step = NULL;
 	free(copy);
 	return good;
@@ -164,6 +168,7 @@ static bool run_steps(char *line)
 	char *step;
 
 	now.command = NULL;
+	now.by_name = false;
 	while ((step = next_step(&line))) {
 		if (*step == '!') {
 			if (!help(step + 1))
@@ -218,9 +223,8 @@ static void run_case(const char *text)
 	char *copy;
 	bool good;
 
-	if (now.cases++ % options.stride != options.seed % options.stride)
-		return;
-	if (options.only && !strstr(text, options.only))
+	if (random_below(&now.sample, options.stride) ||
+	    (options.only && !strstr(text, options.only)))
 		return;
 	now.text = text;
 	now.tried++;
@@ -234,20 +238,28 @@ static void run_case(const char *text)
 	if (good)
 		return;
 	now.bad++;
-	if (now.command)
+	if (now.command) {
 		now.command->differ++;
+		now.command->by_name -= now.by_name;
+	}
 }
 
 /* --------------------------------------------------------------- tables */
+
+/* Numbers that depend on the seed and `which` alone. */
+static void seed_random(struct random *r, uint64_t which)
+{
+	r->state = (options.seed << 32 | which) * 0x9e3779b97f4a7c15ull | 1;
+	for (unsigned i = 0; i < 20; i++)
+		random_next(r);
+}
 
 static void run_line(char *line, unsigned number)
 {
 	unsigned draws = 1;
 
 	now.tried = now.bad = 0;
-	dice.state = (options.seed << 32 | number) * 0x9e3779b97f4a7c15ull | 1;
-	for (unsigned i = 0; i < 20; i++)
-		random_next(&dice);
+	seed_random(&dice, number);
 	if (*line == '*') {
 		draws = (unsigned)strtoul(line + 1, &line, 10) * options.rounds;
 		line += strspn(line, " ");
@@ -308,6 +320,7 @@ static void run_table(const char *path)
 
 	if (!f)
 		die(path);
+	seed_random(&now.sample, 0);
 	now.table = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
 	while ((line = next_line(f, &number))) {
 		if (*line != '=')
@@ -375,6 +388,7 @@ static char *find_program(const char *name)
 static void read_options(int argc, char **argv)
 {
 	static const struct option known[] = {
+		{ "all", no_argument, NULL, 'a' },
 		{ "only", required_argument, NULL, 'o' },
 		{ "seed", required_argument, NULL, 's' },
 		{ "keep", no_argument, NULL, 'k' },
@@ -386,7 +400,7 @@ static void read_options(int argc, char **argv)
 
 	options.only = getenv("QIMG_ONLY");
 	if (slow && *slow) {
-		options.stride = 8;
+		options.stride = 16;
 		seconds = 200;
 	}
 	if (is_long && *is_long) {
@@ -394,7 +408,9 @@ static void read_options(int argc, char **argv)
 		options.rounds = 20;
 	}
 	while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
-		if (c == 'o')
+		if (c == 'a')
+			options.stride = 1;
+		else if (c == 'o')
 			options.only = optarg;
 		else if (c == 's')
 			seed = optarg;

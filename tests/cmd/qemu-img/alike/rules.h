@@ -4,7 +4,7 @@
  *
  * A name at the start of a line, then indented lines: why, and what is passed
  * over. A rule is a field and /REGEX/REPLACEMENT/, done to both texts before
- * they are compared, or a field alone: both have, or lack, some text. The rules
+ * they are compared, or a field alone, which then may be anything. The rules
  * named `always` are for all cases; others are for those with @NAME.
  */
 #ifndef ALIKE_RULES_H
@@ -168,9 +168,8 @@ static char *apply_rule(const struct rule *r, char *text)
 	FILE *f;
 
 	if (r->is_whole) {
-		out = format("%s", *text ? "some text" : "");
-		free(text);
-		return out;
+		*text = '\0';
+		return text;
 	}
 	f = open_memstream(&out, &size);
 	if (!f)
