@@ -76,7 +76,6 @@ static int run(int argc, char **argv)
 	struct qi_check check = { .finding = qi_checked_finding };
 	struct qi_open how = { .format = opt.format,
 			       .force_share = opt.share,
-			       .no_backing = true,
 			       .to_check = true };
 	struct qi_error e = { "", "" };
 	bool json;

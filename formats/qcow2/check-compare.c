@@ -85,7 +85,7 @@ static void count_blocks(struct qcow2_checker *c)
 			if (!c->is_first)
 				continue;
 			c->block_outside = true;
-			report_block(c, i, "is outside the file");
+			report_block(c, i, "is outside image");
 		} else if (is_here) {
 			c->needs_rebuild |= qcow2_check_found(c, block) > 0;
 			qcow2_check_add(c, block, block + 1);

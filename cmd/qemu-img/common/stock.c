@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cmd/common/checked.h"
 #include "cmd/common/image.h"
@@ -288,6 +289,7 @@ int qi_stock_add(struct qi_graph *g, const char *name, bool is_options,
 		 const struct qi_open *how, struct qi_node **out)
 {
 	struct qi_open as = *how;
+	struct stat st;
 	struct qi_error e = { "", "" };
 	int ret;
 
@@ -295,6 +297,12 @@ int qi_stock_add(struct qi_graph *g, const char *name, bool is_options,
 		qi_stock_say("--image-opts and --format are mutually "
 			     "exclusive");
 		return -EINVAL;
+	}
+	if (how->access == QI_ACCESS_WRITE && !stat(name, &st) &&
+	    S_ISDIR(st.st_mode)) {
+		qi_stock_say("Could not open '%s': Could not open '%s': %s",
+			     name, name, strerror(EISDIR));
+		return -EISDIR;
 	}
 	as.is_options = is_options;
 	as.strict_name = true;
@@ -433,7 +441,12 @@ int qi_stock_open_snapshot(struct qi_graph *g, const char *name,
 	ret = qi_graph_add(g, name, &at, out, &e);
 	if (ret >= 0)
 		ret = qi_graph_lock(g, 0, &e);
-	if (ret < 0)
-		qi_stock_fail(ret, &e);
+	if (ret < 0) {
+		/* The image could be opened, so that is not what is said. */
+		const char *words = qi_stock_words(ret, &e);
+		const char *inner = strstr(words, "Failed to load snapshot");
+
+		qi_stock_say("%s", inner ? inner : words);
+	}
 	return ret;
 }
