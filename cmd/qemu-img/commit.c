@@ -11,7 +11,6 @@
 
 static struct {
 	const char *format, *cache, *base, *rate;
-	struct qi_list objects;
 	bool image_opts, quiet, progress, drop;
 } opt;
 
@@ -28,7 +27,7 @@ static bool check_rate(const char *text)
 }
 
 static const struct qi_stock_option options[] = {
-	QI_STOCK_OBJECT(&opt.objects),
+	QI_STOCK_OBJECT,
 	QI_STOCK_IMAGE_OPTS(&opt.image_opts),
 	{ NULL, 'f', QI_STOCK_TEXT, &opt.format },
 	{ NULL, 't', QI_STOCK_TEXT, &opt.cache },
@@ -72,8 +71,6 @@ static int run(int argc, char **argv)
 	struct qi_commit_image c = { .base = opt.base, .keep = opt.drop };
 	uint64_t rate = 0;
 
-	if (!qi_stock_objects(&opt.objects))
-		return QI_EXIT_FAILED;
 	if (opt.rate)
 		take_rate(opt.rate, &rate);
 	if (argc != 1)

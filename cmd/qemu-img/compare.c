@@ -10,12 +10,11 @@
 
 static struct {
 	const char *format[2], *cache;
-	struct qi_list objects;
 	bool image_opts, progress, quiet, share, strict;
 } opt;
 
 static const struct qi_stock_option options[] = {
-	QI_STOCK_OBJECT(&opt.objects),
+	QI_STOCK_OBJECT,
 	QI_STOCK_IMAGE_OPTS(&opt.image_opts),
 	QI_STOCK_SHARE(&opt.share),
 	{ NULL, 'f', QI_STOCK_TEXT, &opt.format[0] },
@@ -89,8 +88,7 @@ static int run(int argc, char **argv)
 
 	if (argc != 2)
 		return qi_stock_mistake("Expecting two image file names");
-	if (!qi_stock_objects(&opt.objects) ||
-	    !qi_stock_cache(opt.cache, true, &cache))
+	if (!qi_stock_cache(opt.cache, true, &cache))
 		return QI_COMPARED_NOT_OPENED;
 	watch.shown = qi_stock_progress(opt.progress && !opt.quiet);
 	for (int i = 0; i < 2 && ret >= 0; i++) {

@@ -19,14 +19,14 @@
 static struct {
 	const char *format, *target_format, *backing, *backing_format,
 		*snapshot, *hole, *cache, *source_cache, *coroutines, *rate;
-	struct qi_list options, objects;
+	struct qi_list options;
 	bool image_opts, target_image_opts, share, offload, compress, progress,
 		quiet, no_create, out_of_order, salvage, target_is_zero,
 		bitmaps, skip_broken_bitmaps;
 } opt;
 
 static const struct qi_stock_option options[] = {
-	QI_STOCK_OBJECT(&opt.objects),
+	QI_STOCK_OBJECT,
 	QI_STOCK_IMAGE_OPTS(&opt.image_opts),
 	QI_STOCK_SHARE(&opt.share),
 	{ "target-image-opts", 0, QI_STOCK_FLAG, &opt.target_image_opts },
@@ -137,9 +137,8 @@ static bool take(struct task *t)
 		return false;
 	if (!qi_stock_join(&opt.options, &t->options) || !take_hole(how) ||
 	    !check_coroutines() ||
-	    (opt.rate && !qi_stock_size("rate limit", opt.rate, 0, INT64_MAX,
-					&how->rate)) ||
-	    !qi_stock_objects(&opt.objects))
+	    (opt.rate &&
+	     !qi_stock_size("rate limit", opt.rate, 0, INT64_MAX, &how->rate)))
 		return false;
 	if (!opt.target_format && !opt.target_image_opts)
 		opt.target_format = "raw";

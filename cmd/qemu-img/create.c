@@ -12,12 +12,12 @@
 
 static struct {
 	const char *format, *backing, *backing_format;
-	struct qi_list options, objects;
+	struct qi_list options;
 	bool quiet, unsafe;
 } opt = { .format = "raw" };
 
 static const struct qi_stock_option options[] = {
-	QI_STOCK_OBJECT(&opt.objects),
+	QI_STOCK_OBJECT,
 	{ NULL, 'q', QI_STOCK_FLAG, &opt.quiet },
 	{ NULL, 'f', QI_STOCK_TEXT, &opt.format },
 	{ NULL, 'b', QI_STOCK_TEXT, &opt.backing },
@@ -159,8 +159,6 @@ static int run(int argc, char **argv)
 		return qi_stock_mistake("Unexpected argument: %s", argv[2]);
 	if (qi_stock_wants_help(text))
 		return qi_stock_options_help(opt.format, name);
-	if (!qi_stock_objects(&opt.objects))
-		return QI_EXIT_FAILED;
 	return create(name, text, size);
 }
 

@@ -10,12 +10,11 @@
 
 static struct {
 	const char *format, *target_format;
-	struct qi_list objects;
 	bool image_opts, share;
 } opt = { .target_format = "raw" };
 
 static const struct qi_stock_option options[] = {
-	QI_STOCK_OBJECT(&opt.objects),
+	QI_STOCK_OBJECT,
 	QI_STOCK_IMAGE_OPTS(&opt.image_opts),
 	QI_STOCK_SHARE(&opt.share),
 	{ NULL, 'f', QI_STOCK_TEXT, &opt.format },
@@ -94,7 +93,7 @@ static int run(int argc, char **argv)
 {
 	struct qi_dd d = QI_DD_ALL;
 
-	if (!take_operands(&d, argc, argv) || !qi_stock_objects(&opt.objects))
+	if (!take_operands(&d, argc, argv))
 		return QI_EXIT_FAILED;
 	return copy(&d);
 }

@@ -13,12 +13,11 @@
 
 static struct {
 	const char *format, *output;
-	struct qi_list objects;
 	bool image_opts, backing_chain, share;
 } opt;
 
 static const struct qi_stock_option options[] = {
-	QI_STOCK_OBJECT(&opt.objects),
+	QI_STOCK_OBJECT,
 	QI_STOCK_IMAGE_OPTS(&opt.image_opts),
 	QI_STOCK_SHARE(&opt.share),
 	{ NULL, 'f', QI_STOCK_TEXT, &opt.format },
@@ -126,7 +125,6 @@ static int run(int argc, char **argv)
 	if (argc != 1)
 		return qi_stock_mistake("Expecting one image file name");
 	if (!qi_stock_output(opt.output, &output) ||
-	    !qi_stock_objects(&opt.objects) ||
 	    open_image(g, argv[0], &how, &n) < 0)
 		return QI_EXIT_FAILED;
 	return show(n, output == QI_OUTPUT_JSON);

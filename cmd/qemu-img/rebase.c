@@ -11,12 +11,11 @@
 
 static struct {
 	const char *format, *cache, *source_cache, *backing, *backing_format;
-	struct qi_list objects;
 	bool image_opts, quiet, progress, unsafe, compress, share;
 } opt;
 
 static const struct qi_stock_option options[] = {
-	QI_STOCK_OBJECT(&opt.objects),
+	QI_STOCK_OBJECT,
 	QI_STOCK_IMAGE_OPTS(&opt.image_opts),
 	QI_STOCK_SHARE(&opt.share),
 	{ NULL, 'f', QI_STOCK_TEXT, &opt.format },
@@ -160,8 +159,6 @@ static int run(int argc, char **argv)
 	struct qi_progress progress;
 	int code;
 
-	if (!qi_stock_objects(&opt.objects))
-		return QI_EXIT_FAILED;
 	if (argc != 1)
 		return qi_stock_mistake("Expecting one image file name");
 	if (!opt.unsafe && !opt.backing)

@@ -150,6 +150,8 @@ bool qi_stock_cache(const char *text, bool is_source, enum qi_cache *out)
 	return false;
 }
 
+struct qi_list qi_stock_objects;
+
 /* What --object secret can be told. */
 struct secret {
 	char *type, *id, *data, *file, *other;
@@ -223,27 +225,49 @@ static bool check_secret(const struct secret *s)
 	return false;
 }
 
-bool qi_stock_objects(const struct qi_list *objects)
+/* Is the id in a text of --object? */
+static bool has_id(const char *text, const char *id)
 {
-	bool good = true;
+	while (*text) {
+		QI_AUTO_TEXT char *element = qi_option_next(&text);
 
-	for (size_t i = 0; good && i < objects->count; i++) {
-		const char *text = objects->item[i];
-		struct secret s = { NULL, NULL, NULL, NULL, NULL };
-
-		for (bool first = true; *text; first = false) {
-			QI_AUTO_TEXT char *element = qi_option_next(&text);
-
-			if (element)
-				take_element(&s, element, first);
-		}
-		good = check_secret(&s);
-		free(s.type);
-		free(s.id);
-		free(s.data);
-		free(s.file);
-		free(s.other);
+		if (element && !strncmp(element, "id=", 3) &&
+		    !strcmp(element + 3, id))
+			return true;
 	}
+	return false;
+}
+
+static bool check_new(const struct secret *s)
+{
+	for (size_t i = 0; i < qi_stock_objects.count; i++) {
+		if (!has_id(qi_stock_objects.item[i], s->id))
+			continue;
+		qi_stock_say("attempt to add duplicate property '%s' to object "
+			     "(type 'container')",
+			     s->id);
+		return false;
+	}
+	return true;
+}
+
+bool qi_stock_object(const char *text)
+{
+	struct secret s = { NULL, NULL, NULL, NULL, NULL };
+	bool good;
+
+	for (bool first = true; *text; first = false) {
+		QI_AUTO_TEXT char *element = qi_option_next(&text);
+
+		if (element)
+			take_element(&s, element, first);
+	}
+	good = check_secret(&s) && check_new(&s);
+	free(s.type);
+	free(s.id);
+	free(s.data);
+	free(s.file);
+	free(s.other);
 	return good;
 }
 

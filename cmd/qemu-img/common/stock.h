@@ -38,9 +38,9 @@ struct qi_stock_option {
 		NULL, 0, 0, NULL \
 	}
 /* Options that read the same in all commands. */
-#define QI_STOCK_OBJECT(list_)                    \
-	{                                         \
-		"object", 0, QI_STOCK_LIST, list_ \
+#define QI_STOCK_OBJECT                                                        \
+	{                                                                      \
+		"object", 0, QI_STOCK_LIST, &qi_stock_objects, qi_stock_object \
 	}
 #define QI_STOCK_IMAGE_OPTS(flag_)                    \
 	{                                             \
@@ -102,8 +102,13 @@ bool qi_stock_output(const char *text, int *out);
  * -t, or -T if it is the source's; NULL: as it is. False after a message.
  */
 bool qi_stock_cache(const char *text, bool is_source, enum qi_cache *out);
-/* Take --object: secrets, which nothing here needs; false after a message. */
-bool qi_stock_objects(const struct qi_list *objects);
+/*
+ * Look at a value of --object: a secret, which nothing here needs. False after
+ * a message.
+ */
+bool qi_stock_object(const char *text);
+/* Those that were given so far. */
+extern struct qi_list qi_stock_objects;
 
 /* -------------------------------------------------------------- opening */
 
