@@ -101,7 +101,7 @@ static int run(int argc, char **argv)
 	ret = check_image(n, &check, !json && !opt.quiet, &e);
 	if (ret < 0)
 		return failed(ret, &e);
-	if (json)
+	if (json && !opt.quiet)
 		qi_stock_json(qi_checked_json(&check, qi_node_facts(n)));
 	else if (!opt.quiet)
 		qi_checked_text(&check);

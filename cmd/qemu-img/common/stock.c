@@ -251,12 +251,33 @@ static bool check_new(const struct secret *s)
 	return true;
 }
 
+static void take_json(struct secret *s, const char *text)
+{
+	json_t *root = json_loads(text, 0, NULL), *value;
+	const char *key;
+
+	json_object_foreach(root, key, value)
+	{
+		char **member = secret_member(s, key);
+
+		if (!member || !json_is_string(value))
+			continue;
+		free(*member);
+		*member = qi_xstrdup(
+			member == &s->other ? key : json_string_value(value));
+	}
+	json_decref(root);
+}
+
 bool qi_stock_object(const char *text)
 {
+	bool is_json = *text == '{';
 	struct secret s = { NULL, NULL, NULL, NULL, NULL };
 	bool good;
 
-	for (bool first = true; *text; first = false) {
+	if (is_json)
+		take_json(&s, text);
+	for (bool first = true; !is_json && *text; first = false) {
 		QI_AUTO_TEXT char *element = qi_option_next(&text);
 
 		if (element)

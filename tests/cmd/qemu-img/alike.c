@@ -92,7 +92,7 @@ static bool judge(const char *field, const char *theirs, const char *ours)
 	if (alike(field, theirs, ours))
 		return true;
 	/* The rest of a line is most often more of the same. */
-	if (now.bad >= 3)
+	if (now.bad >= (options.only ? 1000u : 3u))
 		return false;
 	printf("# %s\n#   %s differs%s%s\n", now.text, field,
 	       now.step ? " after: qemu-img " : " in the end",
