@@ -297,17 +297,17 @@ static int convert_into(struct task *t, struct qi_node *source)
 	struct qi_copy_stats stats;
 	struct qi_error e = { "", "" };
 	struct qi_node *target;
-	int ret = qi_stock_open(g, t->target, opt.target_image_opts, &how,
-				&target);
+	int ret;
 
-	if (ret < 0)
-		return ret;
 	if (opt.target_is_zero && opt.backing) {
 		/* QEMU's exit code is 0, though nothing was done. */
 		qi_stock_say("Cannot use --target-is-zero when the "
 			     "destination image has a backing file");
 		return 0;
 	}
+	ret = qi_stock_open(g, t->target, opt.target_image_opts, &how, &target);
+	if (ret < 0)
+		return ret;
 	ret = qi_convert_into(source, target, &t->how, &stats, &e);
 	if (ret < 0)
 		qi_stock_fail(ret, &e);

@@ -76,7 +76,7 @@ static bool look_at_backing(const char *name, struct qi_create *c)
 {
 	QI_AUTO_GRAPH struct qi_graph *g = qi_stock_graph();
 	struct qi_open how = { .format = c->backing_format,
-			       .access = QI_ACCESS_READ,
+			       .access = QI_ACCESS_NONE,
 			       .strict_name = true };
 	QI_AUTO_TEXT char *path = NULL;
 	struct qi_error e = { "", "" };
@@ -85,6 +85,13 @@ static bool look_at_backing(const char *name, struct qi_create *c)
 
 	if (!c->backing_name || c->unchecked_backing)
 		return true;
+	if (c->backing_format && qi_stock_target_kind(c->backing_format) ==
+					 QI_STOCK_TARGET_UNKNOWN) {
+		qi_stock_say("%s: Unknown driver '%s'\nCould not open backing "
+			     "image.",
+			     name, c->backing_format);
+		return false;
+	}
 	path = qi_path_beside(name, c->backing_name);
 	ret = qi_open_image(g, path, &how, 0, &n, &e);
 	if (ret < 0) {

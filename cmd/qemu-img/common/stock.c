@@ -4,6 +4,7 @@
  */
 #include "cmd/qemu-img/common/stock.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -100,10 +101,14 @@ static bool looks_like_size(const char *text)
 {
 	size_t n = strspn(text, "0123456789");
 
-	if (n && text[n] == '.')
+	if (!n)
+		return false;
+	/* There is no fraction of a byte. */
+	if (!text[n])
+		return true;
+	if (text[n] == '.')
 		n += 1 + strspn(text + n + 1, "0123456789");
-	return n && (!text[n] ||
-		     (strchr("bBkKmMgGtTpPeE", text[n]) && !text[n + 1]));
+	return text[n] && strchr("bBkKmMgGtTpPeE", text[n]) && !text[n + 1];
 }
 
 bool qi_stock_size(const char *what, const char *text, uint64_t min,
@@ -205,6 +210,15 @@ static bool check_file(const char *path)
 	return true;
 }
 
+static bool is_identifier(const char *id)
+{
+	if (!isalpha((unsigned char)*id))
+		return false;
+	while (isalnum((unsigned char)*id) || (*id && strchr("-._", *id)))
+		id++;
+	return !*id;
+}
+
 static bool check_secret(const struct secret *s)
 {
 	if (!s->type)
@@ -214,6 +228,10 @@ static bool check_secret(const struct secret *s)
 			     s->type);
 	else if (!s->id)
 		qi_stock_say("Parameter 'id' is missing");
+	else if (!is_identifier(s->id))
+		qi_stock_say("Parameter 'id' expects an identifier\n"
+			     "Identifiers consist of letters, digits, '-', "
+			     "'.', '_', starting with a letter.");
 	else if (s->other)
 		qi_stock_say("Parameter '%s' is unexpected", s->other);
 	else if (!s->data && !s->file)
