@@ -21,7 +21,7 @@
  *	*9 info {?a|b}	nine cases, an alternative drawn by lot in each
  *	@name create	differs as the name says, and must do so
  *
- * A test is a line with all that its braces make. Every second case is run, by
+ * A test is a line with all that its braces make. Every third case is run, by
  * lot; fewer under sanitizers, all in a long run, with --all, and of those that
  * have the text of --only (or QIMG_ONLY) in them. --seed (or QIMG_SEED) chooses
  * others. --keep leaves the folders of the last case.
@@ -54,7 +54,7 @@ static struct {
 	uint64_t seed;
 	unsigned stride; /* of so many cases one is run */
 	unsigned rounds; /* as often is drawn by lot */
-} options = { .stride = 2, .rounds = 1 };
+} options = { .stride = 3, .rounds = 1 };
 
 static struct {
 	const char *table;
