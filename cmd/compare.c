@@ -87,10 +87,12 @@ static int run(int argc, char **argv)
 		return qi_report_as(ret, &e, QI_COMPARED_NOT_READ);
 	size[0] = qi_node_facts(node[0])->size;
 	size[1] = qi_node_facts(node[1])->size;
-	if (opt.output == QI_OUTPUT_JSON)
+	if (opt.output == QI_OUTPUT_JSON) {
 		print_json(&result);
-	else if (!opt.quiet)
-		qi_compared_text(&result, size[size[0] > size[1]]);
+	} else if (!opt.quiet) {
+		qi_compared_warn(&result, size[size[0] > size[1]]);
+		qi_compared_text(&result);
+	}
 	return result.result == QI_COMPARE_EQUAL ? QI_COMPARED_EQUAL :
 						   QI_COMPARED_DIFFERENT;
 }

@@ -39,7 +39,10 @@ static int run(int argc, char **argv)
 
 	if (ret >= 0)
 		ret = qi_extents_print(n, opt.start, opt.length,
-				       opt.output == QI_OUTPUT_JSON, &e);
+				       opt.output == QI_OUTPUT_JSON ?
+					       QI_EXTENTS_JSON :
+					       QI_EXTENTS_TEXT,
+				       &e);
 	return ret < 0 ? qi_report_as(ret, &e, QI_EXIT_FAILED) : QI_EXIT_OK;
 }
 

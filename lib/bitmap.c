@@ -76,7 +76,7 @@ int qi_bitmap_check_place(struct qi_node *n, const char *name, bool record,
 			      n->path);
 	if (!ret)
 		ret = record ? qi_node_can_store(n, e) : qi_node_can_hold(n, e);
-	return ret && n->format->bitmaps ?
+	return ret && *name && n->format->bitmaps ?
 		       qi_stock_context(e, ret,
 					"Can't make bitmap '%s' persistent in "
 					"'" QI_STOCK_NODE "'",

@@ -9,14 +9,28 @@
 #include <stdio.h>
 
 #include "lib/merge.h"
+#include "lib/name.h"
+
+/* QEMU takes the name for one beside the image above. */
+static bool is_base(const struct qi_node *above, const struct qi_node *n,
+		    const char *name)
+{
+	QI_AUTOFREE char *beside = NULL;
+
+	if (!strcmp(above->backing_name, name))
+		return true;
+	if (!qi_graph_is_stock(n->graph))
+		return qi_node_is_file(n, name);
+	beside = qi_name_file_beside(above->path, name);
+	return beside && qi_node_is_file(n, beside);
+}
 
 static struct qi_node *find_base(const struct qi_commit_image *c)
 {
 	struct qi_node *above = c->top, *n = above->facts.backing;
 
 	for (; n && c->base; above = n, n = n->facts.backing)
-		if (!strcmp(above->backing_name, c->base) ||
-		    qi_node_is_file(n, c->base))
+		if (is_base(above, n, c->base))
 			return n;
 	return n;
 }

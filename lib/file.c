@@ -40,7 +40,7 @@ static const struct qi_file_layer kernel_layer = {
 	.rmdir = rmdir,
 };
 
-static const struct qi_file_layer *layer(void)
+const struct qi_file_layer *qi_file_layer(void)
 {
 	static const struct qi_file_layer *chosen;
 
@@ -121,8 +121,8 @@ static int open_with(struct qi_file **out, const char *path, int flags,
 	f->name = f->path;
 	f->writable = (flags & O_ACCMODE) == O_RDWR;
 	/* O_NONBLOCK: a FIFO without a writer must not hold us up. */
-	f->fd = layer()->open(path, flags | O_CLOEXEC | O_NONBLOCK,
-			      flags & O_EXCL ? 0666 : 0644);
+	f->fd = qi_file_layer()->open(path, flags | O_CLOEXEC | O_NONBLOCK,
+				      flags & O_EXCL ? 0666 : 0644);
 	if (f->fd < 0) {
 		ret = qi_fail(e, errno, "cannot %s '%s': %s",
 			      flags & O_CREAT ? "create" : "open", path,
@@ -179,8 +179,8 @@ int qi_file_close(struct qi_file *f, struct qi_error *e)
 	if (f->ops && f->ops->close)
 		f->ops->close(f);
 	if (f->direct >= 0)
-		layer()->close(f->direct);
-	if (!f->ops && layer()->close(f->fd) && f->writable)
+		qi_file_layer()->close(f->direct);
+	if (!f->ops && qi_file_layer()->close(f->fd) && f->writable)
 		ret = qi_fail(e, errno, "cannot close '%s': %s", f->name,
 			      strerror(errno));
 	free(f);
@@ -196,10 +196,11 @@ static int open_direct(struct qi_file *f, struct qi_error *e)
 	char path[40];
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", f->fd);
-	f->direct = layer()->open(path,
-				  (f->writable ? O_RDWR : O_RDONLY) | O_DIRECT |
-					  O_CLOEXEC | O_NONBLOCK,
-				  0);
+	f->direct =
+		qi_file_layer()->open(path,
+				      (f->writable ? O_RDWR : O_RDONLY) |
+					      O_DIRECT | O_CLOEXEC | O_NONBLOCK,
+				      0);
 	if (f->direct >= 0)
 		return 0;
 	return qi_stock(e,
@@ -268,7 +269,7 @@ ssize_t qi_file_read_some(struct qi_file *f, uint64_t off, size_t len,
 
 		if (off + done > INT64_MAX)
 			break;
-		n = layer()->read(
+		n = qi_file_layer()->read(
 			fd_for(f, off + done, len - done, (char *)buf + done),
 			(char *)buf + done, len - done, (off_t)(off + done));
 		if (n < 0 && errno == EINTR)
@@ -325,9 +326,9 @@ int qi_file_write(struct qi_file *f, uint64_t off, size_t len, const void *buf,
 	}
 	while (done < len) {
 		const char *from = (const char *)buf + done;
-		ssize_t n =
-			layer()->write(fd_for(f, off + done, len - done, from),
-				       from, len - done, (off_t)(off + done));
+		ssize_t n = qi_file_layer()->write(
+			fd_for(f, off + done, len - done, from), from,
+			len - done, (off_t)(off + done));
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -360,9 +361,9 @@ int qi_file_write_zeroes(struct qi_file *f, uint64_t off, uint64_t len,
 
 static bool punch(struct qi_file *f, uint64_t off, uint64_t len)
 {
-	return layer()->fallocate(f->fd,
-				  FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-				  (off_t)off, (off_t)len) == 0;
+	return qi_file_layer()->fallocate(
+		       f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		       (off_t)off, (off_t)len) == 0;
 }
 
 int qi_file_punch(struct qi_file *f, uint64_t off, uint64_t len,
@@ -386,8 +387,8 @@ int qi_file_zero(struct qi_file *f, uint64_t off, uint64_t len,
 
 		return ret ? ret : f->ops->zero(f, off, len, true, e);
 	}
-	if (layer()->fallocate(f->fd, FALLOC_FL_ZERO_RANGE, (off_t)off,
-			       (off_t)len))
+	if (qi_file_layer()->fallocate(f->fd, FALLOC_FL_ZERO_RANGE, (off_t)off,
+				       (off_t)len))
 		return qi_file_write_zeroes(f, off, len, e);
 	note_end(f, off + len);
 	return 0;
@@ -415,7 +416,8 @@ static int keep_room(struct qi_file *f, int mode, uint64_t off, uint64_t len,
 	if (off > INT64_MAX || len > INT64_MAX - off)
 		return qi_fail(e, EFBIG, "'%s' cannot be that long", f->name);
 	do
-		ret = layer()->fallocate(f->fd, mode, (off_t)off, (off_t)len);
+		ret = qi_file_layer()->fallocate(f->fd, mode, (off_t)off,
+						 (off_t)len);
 	while (ret && errno == EINTR);
 	if (ret)
 		return qi_fail(e, errno == ENOSYS ? ENOTSUP : errno,
@@ -476,7 +478,7 @@ int qi_file_sync(struct qi_file *f, struct qi_error *e)
 		return 0;
 	if (f->ops)
 		return f->ops->sync(f, e);
-	if (layer()->sync(f->fd))
+	if (qi_file_layer()->sync(f->fd))
 		return qi_fail(e, errno, "cannot sync '%s': %s", f->name,
 			       strerror(errno));
 	return 0;
@@ -490,7 +492,7 @@ int qi_file_resize(struct qi_file *f, uint64_t size, struct qi_error *e)
 	if (size > INT64_MAX)
 		return qi_fail(e, EFBIG, "cannot resize '%s': too large",
 			       f->name);
-	if (layer()->truncate(f->fd, (off_t)size)) {
+	if (qi_file_layer()->truncate(f->fd, (off_t)size)) {
 		int err = errno;
 
 		qi_fail(e, err, "cannot resize '%s' to %llu: %s", f->name,
@@ -546,101 +548,4 @@ bool qi_file_is_current(const struct qi_file *f)
 
 	return f->ops || (!stat(f->path, &st) && st.st_dev == f->dev &&
 			  st.st_ino == f->ino);
-}
-
-/* ---------------------------------------------------------------- names */
-
-static atomic_ulong name_changes;
-
-unsigned long qi_name_changes(void)
-{
-	return name_changes;
-}
-
-static int name_result(int failed, const char *what, const char *path,
-		       struct qi_error *e)
-{
-	return failed ? qi_fail(e, errno, "cannot %s '%s': %s", what, path,
-				strerror(errno)) :
-			0;
-}
-
-/* The same of what may have changed a name that leads to a file. */
-static int change_result(int failed, const char *what, const char *path,
-			 struct qi_error *e)
-{
-	name_changes++;
-	return name_result(failed, what, path, e);
-}
-
-int qi_rename(const char *from, const char *to, struct qi_error *e)
-{
-	return change_result(layer()->rename(from, to, 0), "rename to", to, e);
-}
-
-int qi_rename_new(const char *from, const char *to, struct qi_error *e)
-{
-	struct stat st;
-
-	if (layer()->rename(from, to, RENAME_NOREPLACE) == 0)
-		return change_result(0, "make", to, e);
-	/* A file system without the flag: look, and take the small risk. */
-	if (errno == EINVAL) {
-		if (lstat(to, &st) && errno == ENOENT)
-			return qi_rename(from, to, e);
-		errno = EEXIST;
-	}
-	return name_result(-1, "make", to, e);
-}
-
-int qi_link(const char *from, const char *to, struct qi_error *e)
-{
-	return change_result(layer()->link(from, to), "make", to, e);
-}
-
-int qi_symlink(const char *target, const char *path, struct qi_error *e)
-{
-	return change_result(layer()->symlink(target, path), "make the link",
-			     path, e);
-}
-
-int qi_unlink(const char *path, struct qi_error *e)
-{
-	return change_result(layer()->unlink(path), "remove", path, e);
-}
-
-int qi_mkdir(const char *path, struct qi_error *e)
-{
-	return name_result(layer()->mkdir(path, 0777), "make the folder", path,
-			   e);
-}
-
-int qi_rmdir(const char *path, struct qi_error *e)
-{
-	return name_result(layer()->rmdir(path), "remove the folder", path, e);
-}
-
-int qi_sync_folder(const char *dir, struct qi_error *e)
-{
-	int fd = layer()->open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	int failed;
-
-	if (fd < 0)
-		return name_result(-1, "open the folder", dir, e);
-	failed = layer()->sync(fd);
-	/* Some network file systems cannot sync a folder: nothing to do. */
-	if (failed && (errno == EINVAL || errno == ENOTSUP))
-		failed = 0;
-	failed = name_result(failed, "sync the folder", dir, e);
-	layer()->close(fd);
-	return failed;
-}
-
-int qi_sync_folder_of(const char *path, struct qi_error *e)
-{
-	QI_AUTOFREE char *dir = qi_path_folder(path);
-
-	if (!dir)
-		return qi_fail(e, ENOMEM, "out of memory");
-	return qi_sync_folder(dir, e);
 }

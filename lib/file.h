@@ -36,6 +36,9 @@ struct qi_file_layer {
 /* The layer that tests asked for by QIMG_FAULT, or the kernel's own. */
 const struct qi_file_layer *qi_fault_layer(const struct qi_file_layer *below);
 
+/* The one that is used. For file.c and folder.c alone. */
+const struct qi_file_layer *qi_file_layer(void);
+
 /*
  * What is no file of the kernel but reads like one. Ranges are inside it; read
  * and run may be called by several threads at once.

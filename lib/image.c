@@ -171,8 +171,13 @@ static int take_options(const char *path, const struct qi_create *c,
 				    c->backing_format :
 				    qi_options_get(r->options, "backing_fmt");
 	if (r->backing_format && !qi_format_find(r->backing_format))
-		return qi_fail(e, EINVAL, "unknown backing format '%s'",
-			       r->backing_format);
+		return qi_stock(e,
+				qi_fail(e, EINVAL,
+					"unknown backing format '%s'",
+					r->backing_format),
+				"Parameter 'backing-fmt' does not accept value "
+				"'%s'",
+				r->backing_format);
 	if (r->backing_format && !r->backing_name)
 		return qi_stock(e,
 				qi_fail(e, EINVAL,

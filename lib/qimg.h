@@ -130,8 +130,8 @@ struct qi_open {
 	 * node beside that of the file itself.
 	 */
 	struct qi_snapshot_choice snapshot;
-	bool is_options;       /* the name is a list, as for --image-opts */
-	bool strict_name;      /* "word:" in front of it is no path, ever */
+	bool is_options;  /* the name is a list, as for --image-opts */
+	bool strict_name; /* "word:" in front of it is no path, ever */
 };
 
 /* What a caller may know of a node. Valid as long as its graph. */

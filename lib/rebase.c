@@ -70,11 +70,7 @@ int qi_rebase_open(struct qi_graph *g, const char *path, struct qi_rebase *r,
 	if (!where)
 		return qi_no_memory(e);
 	ret = qi_graph_add(g, where, &below, &r->base, e);
-	if (!ret)
-		return 0;
-	qi_context(e, ret, "new backing file");
-	return qi_stock_context(e, ret, "Could not open new backing file '%s'",
-				name);
+	return ret ? qi_context(e, ret, "new backing file") : 0;
 }
 
 /* ----------------------------------------------------------------- safe */

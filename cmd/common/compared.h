@@ -15,7 +15,8 @@ enum {
 	QI_COMPARED_NOT_READ = 4,
 };
 
-/* common: the smaller of both sizes. */
-void qi_compared_text(const struct qi_comparison *c, uint64_t common);
+/* What is worth a warning before that; common: the smaller of both sizes. */
+void qi_compared_warn(const struct qi_comparison *c, uint64_t common);
+void qi_compared_text(const struct qi_comparison *c);
 
 #endif

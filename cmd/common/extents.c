@@ -4,6 +4,7 @@
  */
 #include "cmd/common/extents.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -42,8 +43,21 @@ static void print_json(const struct qi_extent *x, bool first)
 	putchar('}');
 }
 
-static int print_all(struct qi_scan *s, bool json, struct qi_error *e)
+/* -ENOTSUP for what the text of qemu-img has no line for. */
+static int check_plain(const struct qi_extent *x, struct qi_error *e)
 {
+	if (!(x->flags & QI_EXT_COMPRESSED))
+		return 0;
+	return qi_stock(
+		e, qi_fail(e, ENOTSUP, "compressed data has no place to show"),
+		"File contains external, encrypted or compressed "
+		"clusters.");
+}
+
+static int print_all(struct qi_scan *s, enum qi_extents_form form,
+		     struct qi_error *e)
+{
+	const bool json = form == QI_EXTENTS_JSON;
 	struct qi_extent x;
 	bool first = true;
 	int ret;
@@ -54,6 +68,8 @@ static int print_all(struct qi_scan *s, bool json, struct qi_error *e)
 		printf("%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to",
 		       "File");
 	while ((ret = qi_scan_next(s, &x, e)) > 0) {
+		if (form == QI_EXTENTS_PLAIN && check_plain(&x, e))
+			return -ENOTSUP;
 		if (json)
 			print_json(&x, first);
 		else
@@ -65,8 +81,8 @@ static int print_all(struct qi_scan *s, bool json, struct qi_error *e)
 	return ret;
 }
 
-int qi_extents_print(struct qi_node *n, uint64_t off, uint64_t len, bool json,
-		     struct qi_error *e)
+int qi_extents_print(struct qi_node *n, uint64_t off, uint64_t len,
+		     enum qi_extents_form form, struct qi_error *e)
 {
 	struct qi_scan *scan;
 	int ret = qi_chain_check_readable(n, e);
@@ -79,7 +95,7 @@ int qi_extents_print(struct qi_node *n, uint64_t off, uint64_t len, bool json,
 		return qi_fail(e, -ret, "'%s': its extents cannot be listed",
 			       qi_node_facts(n)->path);
 	qi_scan_see_holes(scan);
-	ret = print_all(scan, json, e);
+	ret = print_all(scan, form, e);
 	qi_scan_free(scan);
 	return ret;
 }

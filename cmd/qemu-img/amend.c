@@ -12,12 +12,12 @@
 
 static struct {
 	const char *format, *cache;
-	struct qi_list options, objects;
+	struct qi_list options;
 	bool image_opts, quiet, progress, force;
 } opt;
 
 static const struct qi_stock_option options[] = {
-	QI_STOCK_OBJECT(&opt.objects),
+	QI_STOCK_OBJECT,
 	QI_STOCK_IMAGE_OPTS(&opt.image_opts),
 	{ NULL, 'o', QI_STOCK_LIST, &opt.options },
 	{ NULL, 'f', QI_STOCK_TEXT, &opt.format },
@@ -92,8 +92,7 @@ static int run(int argc, char **argv)
 	QI_AUTO_TEXT char *text = NULL;
 	int code;
 
-	if (!qi_stock_join(&opt.options, &text) ||
-	    !qi_stock_objects(&opt.objects))
+	if (!qi_stock_join(&opt.options, &text))
 		return QI_EXIT_FAILED;
 	if (!text)
 		return qi_stock_mistake("Must specify options (-o)");

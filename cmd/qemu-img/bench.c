@@ -126,10 +126,9 @@ static void announce(const struct qi_bench *b)
 	       "(starting at offset %llu, step size %llu)\n",
 	       (unsigned long long)b->count, b->writes ? "write" : "read",
 	       (unsigned long long)b->len, b->depth, (unsigned long long)b->off,
-	       (unsigned long long)(opt.step ? b->step : b->len));
+	       (unsigned long long)(b->step ? b->step : b->len));
 	if (b->interval)
-		printf("Sending flush every %u %srequests\n", b->interval,
-		       b->no_drain ? "" : "drained ");
+		printf("Sending flush every %u requests\n", b->interval);
 	fflush(stdout);
 }
 

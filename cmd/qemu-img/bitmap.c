@@ -9,7 +9,7 @@
 
 static struct {
 	const char *format, *granularity, *source, *source_format;
-	struct qi_list steps, objects;
+	struct qi_list steps;
 	bool image_opts;
 } opt;
 
@@ -26,7 +26,7 @@ static bool check_granularity(const char *text)
 }
 
 static const struct qi_stock_option options[] = {
-	QI_STOCK_OBJECT(&opt.objects),
+	QI_STOCK_OBJECT,
 	QI_STOCK_IMAGE_OPTS(&opt.image_opts),
 	{ NULL, 'f', QI_STOCK_TEXT, &opt.format },
 	{ "add", 0, QI_STOCK_STEP, &opt.steps },
@@ -163,7 +163,7 @@ static int run(int argc, char **argv)
 				      .no_backing = true };
 	struct work w = { .name = argc == 2 ? argv[1] : "" };
 
-	if (!qi_stock_objects(&opt.objects) || !check(argc))
+	if (!check(argc))
 		return QI_EXIT_FAILED;
 	if (opt.granularity)
 		take_granularity(opt.granularity, &w.granularity);

@@ -11,12 +11,11 @@
 
 static struct {
 	const char *format, *output, *repair, *cache;
-	struct qi_list objects;
 	bool image_opts, quiet, share;
 } opt;
 
 static const struct qi_stock_option options[] = {
-	QI_STOCK_OBJECT(&opt.objects),
+	QI_STOCK_OBJECT,
 	QI_STOCK_IMAGE_OPTS(&opt.image_opts),
 	QI_STOCK_SHARE(&opt.share),
 	{ NULL, 'f', QI_STOCK_TEXT, &opt.format },
@@ -76,7 +75,6 @@ static int run(int argc, char **argv)
 	struct qi_check check = { .finding = qi_checked_finding };
 	struct qi_open how = { .format = opt.format,
 			       .force_share = opt.share,
-			       .no_backing = true,
 			       .to_check = true };
 	struct qi_error e = { "", "" };
 	bool json;
@@ -88,7 +86,6 @@ static int run(int argc, char **argv)
 	if (argc != 1)
 		return qi_stock_mistake("Expecting one image file name");
 	if (!qi_stock_output(opt.output, &output) ||
-	    !qi_stock_objects(&opt.objects) ||
 	    !qi_stock_cache(opt.cache, true, &how.cache))
 		return QI_CHECK_NOT_DONE;
 	how.access = check.repair ? QI_ACCESS_WRITE : QI_ACCESS_READ;
@@ -104,7 +101,7 @@ static int run(int argc, char **argv)
 	ret = check_image(n, &check, !json && !opt.quiet, &e);
 	if (ret < 0)
 		return failed(ret, &e);
-	if (json)
+	if (json && !opt.quiet)
 		qi_stock_json(qi_checked_json(&check, qi_node_facts(n)));
 	else if (!opt.quiet)
 		qi_checked_text(&check);

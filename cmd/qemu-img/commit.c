@@ -3,6 +3,7 @@
  * commit.c - qemu-img commit
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "cmd/common/image.h"
 #include "cmd/common/pace.h"
@@ -10,7 +11,6 @@
 
 static struct {
 	const char *format, *cache, *base, *rate;
-	struct qi_list objects;
 	bool image_opts, quiet, progress, drop;
 } opt;
 
@@ -27,7 +27,7 @@ static bool check_rate(const char *text)
 }
 
 static const struct qi_stock_option options[] = {
-	QI_STOCK_OBJECT(&opt.objects),
+	QI_STOCK_OBJECT,
 	QI_STOCK_IMAGE_OPTS(&opt.image_opts),
 	{ NULL, 'f', QI_STOCK_TEXT, &opt.format },
 	{ NULL, 't', QI_STOCK_TEXT, &opt.cache },
@@ -43,19 +43,21 @@ static int commit(struct qi_graph *g, const char *name,
 		  struct qi_commit_image *c)
 {
 	struct qi_error e = { "", "" };
+	const char *lock;
 	uint64_t bytes;
 	int ret = qi_commit_open(g, name, c, &e);
 
-	/* What lies below is to be written, too. */
+	/* What lies below is to be written, too; it was opened before. */
 	if (ret >= 0)
 		ret = qi_graph_lock(g, 0, &e);
+	lock = ret < 0 ? strstr(e.stock, "Failed to get") : NULL;
 	if (ret >= 0)
 		ret = qi_commit_run(c, NULL, false, &bytes, &e);
 	if (ret >= 0)
 		qi_stock_progress_full();
 	qi_stock_progress_end();
 	if (ret < 0)
-		return qi_stock_fail(ret, &e);
+		return lock ? qi_stock_say("%s", lock) : qi_stock_fail(ret, &e);
 	if (!opt.quiet)
 		puts("Image committed.");
 	return QI_EXIT_OK;
@@ -69,8 +71,6 @@ static int run(int argc, char **argv)
 	struct qi_commit_image c = { .base = opt.base, .keep = opt.drop };
 	uint64_t rate = 0;
 
-	if (!qi_stock_objects(&opt.objects))
-		return QI_EXIT_FAILED;
 	if (opt.rate)
 		take_rate(opt.rate, &rate);
 	if (argc != 1)

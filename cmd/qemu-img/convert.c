@@ -19,14 +19,14 @@
 static struct {
 	const char *format, *target_format, *backing, *backing_format,
 		*snapshot, *hole, *cache, *source_cache, *coroutines, *rate;
-	struct qi_list options, objects;
+	struct qi_list options;
 	bool image_opts, target_image_opts, share, offload, compress, progress,
 		quiet, no_create, out_of_order, salvage, target_is_zero,
 		bitmaps, skip_broken_bitmaps;
 } opt;
 
 static const struct qi_stock_option options[] = {
-	QI_STOCK_OBJECT(&opt.objects),
+	QI_STOCK_OBJECT,
 	QI_STOCK_IMAGE_OPTS(&opt.image_opts),
 	QI_STOCK_SHARE(&opt.share),
 	{ "target-image-opts", 0, QI_STOCK_FLAG, &opt.target_image_opts },
@@ -137,9 +137,8 @@ static bool take(struct task *t)
 		return false;
 	if (!qi_stock_join(&opt.options, &t->options) || !take_hole(how) ||
 	    !check_coroutines() ||
-	    (opt.rate && !qi_stock_size("rate limit", opt.rate, 0, INT64_MAX,
-					&how->rate)) ||
-	    !qi_stock_objects(&opt.objects))
+	    (opt.rate &&
+	     !qi_stock_size("rate limit", opt.rate, 0, INT64_MAX, &how->rate)))
 		return false;
 	if (!opt.target_format && !opt.target_image_opts)
 		opt.target_format = "raw";
@@ -208,10 +207,8 @@ static bool take_target(struct task *t)
 {
 	struct qi_create *c = &t->how.target;
 
-	if (!qi_format_options(c->format)) {
-		qi_stock_say("Unknown file format '%s'", c->format);
+	if (!qi_stock_can_make(c->format, ""))
 		return false;
-	}
 	t->path = qi_stock_target(t->target, "");
 	if (!t->path || !qi_stock_take_options(NULL, t->options, c))
 		return false;
@@ -300,17 +297,17 @@ static int convert_into(struct task *t, struct qi_node *source)
 	struct qi_copy_stats stats;
 	struct qi_error e = { "", "" };
 	struct qi_node *target;
-	int ret = qi_stock_open(g, t->target, opt.target_image_opts, &how,
-				&target);
+	int ret;
 
-	if (ret < 0)
-		return ret;
 	if (opt.target_is_zero && opt.backing) {
 		/* QEMU's exit code is 0, though nothing was done. */
 		qi_stock_say("Cannot use --target-is-zero when the "
 			     "destination image has a backing file");
 		return 0;
 	}
+	ret = qi_stock_open(g, t->target, opt.target_image_opts, &how, &target);
+	if (ret < 0)
+		return ret;
 	ret = qi_convert_into(source, target, &t->how, &stats, &e);
 	if (ret < 0)
 		qi_stock_fail(ret, &e);

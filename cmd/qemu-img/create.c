@@ -12,12 +12,12 @@
 
 static struct {
 	const char *format, *backing, *backing_format;
-	struct qi_list options, objects;
+	struct qi_list options;
 	bool quiet, unsafe;
 } opt = { .format = "raw" };
 
 static const struct qi_stock_option options[] = {
-	QI_STOCK_OBJECT(&opt.objects),
+	QI_STOCK_OBJECT,
 	{ NULL, 'q', QI_STOCK_FLAG, &opt.quiet },
 	{ NULL, 'f', QI_STOCK_TEXT, &opt.format },
 	{ NULL, 'b', QI_STOCK_TEXT, &opt.backing },
@@ -71,21 +71,12 @@ static bool check_backing(const char *name, const struct qi_create *c)
 	return false;
 }
 
-/* What follows "Could not open 'NAME': ", where that is said twice. */
-static const char *inner_words(const char *words, const char *name)
-{
-	QI_AUTO_TEXT char *outer = qi_xprintf("Could not open '%s': ", name);
-	size_t n = strlen(outer);
-
-	return strncmp(words, outer, n) ? words : words + n;
-}
-
 /* Open the backing file, for its size and to see that it can be. */
 static bool look_at_backing(const char *name, struct qi_create *c)
 {
 	QI_AUTO_GRAPH struct qi_graph *g = qi_stock_graph();
 	struct qi_open how = { .format = c->backing_format,
-			       .access = QI_ACCESS_READ,
+			       .access = QI_ACCESS_NONE,
 			       .strict_name = true };
 	QI_AUTO_TEXT char *path = NULL;
 	struct qi_error e = { "", "" };
@@ -94,11 +85,19 @@ static bool look_at_backing(const char *name, struct qi_create *c)
 
 	if (!c->backing_name || c->unchecked_backing)
 		return true;
+	if (c->backing_format && qi_stock_target_kind(c->backing_format) ==
+					 QI_STOCK_TARGET_UNKNOWN) {
+		qi_stock_say("%s: Unknown driver '%s'\nCould not open backing "
+			     "image.",
+			     name, c->backing_format);
+		return false;
+	}
 	path = qi_path_beside(name, c->backing_name);
 	ret = qi_open_image(g, path, &how, 0, &n, &e);
 	if (ret < 0) {
 		qi_stock_say("%s: %s\nCould not open backing image.", name,
-			     inner_words(qi_stock_words(ret, &e), path));
+			     qi_stock_inner_words(qi_stock_words(ret, &e),
+						  path));
 		return false;
 	}
 	if (!c->backing_format) {
@@ -126,9 +125,8 @@ static int create(const char *name, const char *text, uint64_t size)
 	const char *path;
 	int ret;
 
-	if (!qi_format_options(c.format))
-		return qi_stock_say("%s: Unknown file format '%s'", name,
-				    c.format);
+	if (!qi_stock_can_make(c.format, prefix))
+		return QI_EXIT_FAILED;
 	path = qi_stock_target(name, prefix);
 	if (!path)
 		return QI_EXIT_FAILED;
@@ -168,8 +166,6 @@ static int run(int argc, char **argv)
 		return qi_stock_mistake("Unexpected argument: %s", argv[2]);
 	if (qi_stock_wants_help(text))
 		return qi_stock_options_help(opt.format, name);
-	if (!qi_stock_objects(&opt.objects))
-		return QI_EXIT_FAILED;
 	return create(name, text, size);
 }
 

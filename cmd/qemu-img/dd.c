@@ -6,16 +6,16 @@
 
 #include "cmd/common/dd.h"
 #include "cmd/common/image.h"
+#include "cmd/common/print.h"
 #include "cmd/qemu-img/common/stock.h"
 
 static struct {
 	const char *format, *target_format;
-	struct qi_list objects;
 	bool image_opts, share;
 } opt = { .target_format = "raw" };
 
 static const struct qi_stock_option options[] = {
-	QI_STOCK_OBJECT(&opt.objects),
+	QI_STOCK_OBJECT,
 	QI_STOCK_IMAGE_OPTS(&opt.image_opts),
 	QI_STOCK_SHARE(&opt.share),
 	{ NULL, 'f', QI_STOCK_TEXT, &opt.format },
@@ -61,6 +61,20 @@ static int slice(struct qi_graph *g, struct qi_node *source,
 	return ret;
 }
 
+/* The library says what convert would. */
+static int failed(const char *name, int ret, const struct qi_error *e)
+{
+	QI_AUTO_TEXT char *prefix = qi_xprintf(
+		"%s: error while converting %s: ", name, opt.target_format);
+	const char *words = qi_stock_words(ret, e);
+	size_t n = strlen(prefix);
+
+	if (strncmp(words, prefix, n) != 0)
+		return qi_stock_say("%s", words);
+	return qi_stock_say("%s: error while creating output image: %s", name,
+			    words + n);
+}
+
 static int copy(const struct qi_dd *d)
 {
 	QI_AUTO_GRAPH struct qi_graph *g = qi_stock_graph();
@@ -79,20 +93,22 @@ static int copy(const struct qi_dd *d)
 
 	if (qi_stock_open(g, d->in, opt.image_opts, &how, &source) < 0)
 		return QI_EXIT_FAILED;
-	if (!qi_format_options(opt.target_format))
+	if (qi_stock_target_kind(opt.target_format) == QI_STOCK_TARGET_UNKNOWN)
 		return qi_stock_say("Unknown file format");
+	if (!qi_stock_can_make(opt.target_format, ""))
+		return QI_EXIT_FAILED;
 	path = qi_stock_target(d->out, "");
 	if (!path || slice(g, source, d, &part) < 0)
 		return QI_EXIT_FAILED;
 	ret = qi_convert_image(part, path, &c, &stats, &e);
-	return ret < 0 ? qi_stock_fail(ret, &e) : QI_EXIT_OK;
+	return ret < 0 ? failed(d->out, ret, &e) : QI_EXIT_OK;
 }
 
 static int run(int argc, char **argv)
 {
 	struct qi_dd d = QI_DD_ALL;
 
-	if (!take_operands(&d, argc, argv) || !qi_stock_objects(&opt.objects))
+	if (!take_operands(&d, argc, argv))
 		return QI_EXIT_FAILED;
 	return copy(&d);
 }

@@ -10,12 +10,11 @@
 
 static struct {
 	const char *format, *output, *start, *length;
-	struct qi_list objects;
 	bool image_opts, share;
 } opt;
 
 static const struct qi_stock_option options[] = {
-	QI_STOCK_OBJECT(&opt.objects),
+	QI_STOCK_OBJECT,
 	QI_STOCK_IMAGE_OPTS(&opt.image_opts),
 	QI_STOCK_SHARE(&opt.share),
 	{ NULL, 'f', QI_STOCK_TEXT, &opt.format },
@@ -54,7 +53,6 @@ static int run(int argc, char **argv)
 	if (argc != 1)
 		return qi_stock_mistake("Expecting one image file name");
 	if (!qi_stock_output(opt.output, &output) ||
-	    !qi_stock_objects(&opt.objects) ||
 	    qi_stock_open(g, argv[0], opt.image_opts, &how, &n) < 0)
 		return QI_EXIT_FAILED;
 	if (output == QI_OUTPUT_JSON &&
@@ -62,7 +60,10 @@ static int run(int argc, char **argv)
 		print_nothing(start);
 		return QI_EXIT_OK;
 	}
-	ret = qi_extents_print(n, start, length, output == QI_OUTPUT_JSON, &e);
+	ret = qi_extents_print(n, start, length,
+			       output == QI_OUTPUT_JSON ? QI_EXTENTS_JSON :
+							  QI_EXTENTS_PLAIN,
+			       &e);
 	return ret < 0 ? qi_stock_fail(ret, &e) : QI_EXIT_OK;
 }
 

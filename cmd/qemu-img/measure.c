@@ -9,12 +9,12 @@
 
 static struct {
 	const char *format, *target_format, *output, *size, *snapshot;
-	struct qi_list options, objects;
+	struct qi_list options;
 	bool image_opts, share;
 } opt = { .target_format = "raw" };
 
 static const struct qi_stock_option options[] = {
-	QI_STOCK_OBJECT(&opt.objects),
+	QI_STOCK_OBJECT,
 	QI_STOCK_IMAGE_OPTS(&opt.image_opts),
 	QI_STOCK_SHARE(&opt.share),
 	{ NULL, 'f', QI_STOCK_TEXT, &opt.format },
@@ -71,8 +71,12 @@ static int measure(const char *name, struct qi_measure *m,
 
 	if (name && open_source(g, name, snapshot, &source) < 0)
 		return QI_EXIT_FAILED;
-	if (!qi_format_options(c.format))
-		return qi_stock_say("Unknown file format '%s'", c.format);
+	if (qi_stock_target_kind(c.format) == QI_STOCK_TARGET_KNOWN)
+		return qi_stock_say("Block driver '%s' does not support size "
+				    "measurement",
+				    c.format);
+	if (!qi_stock_can_make(c.format, ""))
+		return QI_EXIT_FAILED;
 	if (!qi_stock_join(&opt.options, &text))
 		return QI_EXIT_FAILED;
 	if (!qi_stock_take_options(NULL, text, &c))
@@ -101,7 +105,7 @@ static int run(int argc, char **argv)
 	if (!qi_stock_output(opt.output, &output) ||
 	    (opt.size &&
 	     !qi_stock_size("image size", opt.size, 0, INT64_MAX, &m.size)) ||
-	    !qi_stock_objects(&opt.objects) || !check(argc))
+	    !check(argc))
 		return QI_EXIT_FAILED;
 	return measure(argc ? argv[0] : NULL, &m, &snapshot,
 		       output == QI_OUTPUT_JSON);

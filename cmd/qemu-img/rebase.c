@@ -6,16 +6,16 @@
 #include <string.h>
 
 #include "cmd/common/image.h"
+#include "cmd/common/print.h"
 #include "cmd/qemu-img/common/stock.h"
 
 static struct {
 	const char *format, *cache, *source_cache, *backing, *backing_format;
-	struct qi_list objects;
 	bool image_opts, quiet, progress, unsafe, compress, share;
 } opt;
 
 static const struct qi_stock_option options[] = {
-	QI_STOCK_OBJECT(&opt.objects),
+	QI_STOCK_OBJECT,
 	QI_STOCK_IMAGE_OPTS(&opt.image_opts),
 	QI_STOCK_SHARE(&opt.share),
 	{ NULL, 'f', QI_STOCK_TEXT, &opt.format },
@@ -99,6 +99,17 @@ static bool check_loop(const struct qi_rebase *r)
 	return false;
 }
 
+static bool base_fails(const struct qi_rebase *r, int ret,
+		       const struct qi_error *e)
+{
+	QI_AUTO_TEXT char *path =
+		qi_path_beside(qi_node_facts(r->node)->path, opt.backing);
+
+	qi_stock_say("Could not open new backing file '%s': %s", opt.backing,
+		     qi_stock_inner_words(qi_stock_words(ret, e), path));
+	return false;
+}
+
 /* The new backing file, with its chain; false after a message. */
 static bool open_base(struct qi_graph *g, const char *name, struct qi_rebase *r)
 {
@@ -110,17 +121,12 @@ static bool open_base(struct qi_graph *g, const char *name, struct qi_rebase *r)
 		return false;
 	}
 	ret = qi_rebase_open(g, name, r, &e);
-	if (ret < 0) {
-		qi_stock_fail(ret, &e);
-		return false;
-	}
+	if (ret < 0)
+		return base_fails(r, ret, &e);
 	if (!check_loop(r))
 		return false;
 	ret = r->base ? qi_graph_lock(g, 0, &e) : 0;
-	if (ret < 0)
-		qi_stock_say("Could not open new backing file '%s': %s",
-			     opt.backing, qi_stock_words(ret, &e));
-	return ret >= 0;
+	return ret < 0 ? base_fails(r, ret, &e) : true;
 }
 
 static int rebase(const char *name, const struct qi_progress *progress)
@@ -153,8 +159,6 @@ static int run(int argc, char **argv)
 	struct qi_progress progress;
 	int code;
 
-	if (!qi_stock_objects(&opt.objects))
-		return QI_EXIT_FAILED;
 	if (argc != 1)
 		return qi_stock_mistake("Expecting one image file name");
 	if (!opt.unsafe && !opt.backing)

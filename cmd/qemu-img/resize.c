@@ -10,7 +10,6 @@
 
 static struct {
 	const char *format, *preallocation;
-	struct qi_list objects;
 	bool image_opts, quiet, shrink;
 } opt = { .preallocation = "off" };
 
@@ -25,7 +24,7 @@ static bool check_mode(const char *text)
 }
 
 static const struct qi_stock_option options[] = {
-	QI_STOCK_OBJECT(&opt.objects),
+	QI_STOCK_OBJECT,
 	QI_STOCK_IMAGE_OPTS(&opt.image_opts),
 	{ NULL, 'f', QI_STOCK_TEXT, &opt.format },
 	{ NULL, 'q', QI_STOCK_FLAG, &opt.quiet },
@@ -89,8 +88,6 @@ static int run(int argc, char **argv)
 	struct qi_node *n;
 	uint64_t number;
 
-	if (!qi_stock_objects(&opt.objects))
-		return QI_EXIT_FAILED;
 	if (argc != 2)
 		return qi_stock_mistake("Expecting image file name and size");
 	if (!qi_stock_option_size("size", text + is_relative, &number) ||

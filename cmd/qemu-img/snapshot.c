@@ -15,7 +15,6 @@
 
 static struct {
 	const char *apply, *create, *delete;
-	struct qi_list objects;
 	bool image_opts, quiet, share, list;
 } opt;
 
@@ -29,7 +28,7 @@ static bool check_action(const char *text)
 }
 
 static const struct qi_stock_option options[] = {
-	QI_STOCK_OBJECT(&opt.objects),
+	QI_STOCK_OBJECT,
 	QI_STOCK_IMAGE_OPTS(&opt.image_opts),
 	QI_STOCK_SHARE(&opt.share),
 	{ NULL, 'l', QI_STOCK_FLAG, &opt.list, check_action },
@@ -133,8 +132,6 @@ static int run(int argc, char **argv)
 			       .force_share = opt.share };
 	struct qi_node *n;
 
-	if (!qi_stock_objects(&opt.objects))
-		return QI_EXIT_FAILED;
 	if (argc != 1)
 		return qi_stock_mistake("Expecting one image file name");
 	if (!opt.list && opt.share)

@@ -85,7 +85,7 @@ static void count_blocks(struct qcow2_checker *c)
 			if (!c->is_first)
 				continue;
 			c->block_outside = true;
-			report_block(c, i, "is outside the file");
+			report_block(c, i, "is outside image");
 		} else if (is_here) {
 			c->needs_rebuild |= qcow2_check_found(c, block) > 0;
 			qcow2_check_add(c, block, block + 1);
@@ -345,9 +345,9 @@ static bool check_flag(struct flags *f, const char *what, be64 *at,
 
 	if (!is_wrong(c, entry, off))
 		return false;
-	qcow2_check_say(c,
-			"%s OFLAG_COPIED %s cluster: entry=%llx refcount=%llu",
+	qcow2_check_say(c, "%s OFLAG_COPIED %s cluster: %s=%llx refcount=%llu",
 			can_fix ? "Repairing" : "ERROR", what,
+			strcmp(what, "data") ? "l1_entry" : "l2_entry",
 			(unsigned long long)entry,
 			(unsigned long long)stored_refcount(
 				c, off >> c->q->h.cluster_bits));

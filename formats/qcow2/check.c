@@ -33,13 +33,14 @@ void qcow2_check_say(struct qcow2_checker *c, const char *fmt, ...)
 	c->out->finding(c->out->arg, text);
 }
 
-#define corrupt(c, ...)                                            \
-	do {                                                       \
-		if ((c)->is_first) {                               \
-			(c)->out->corruptions++;                   \
-			qcow2_check_say(c, "ERROR: " __VA_ARGS__); \
-		}                                                  \
+#define corrupt_as(c, ...)                               \
+	do {                                             \
+		if ((c)->is_first) {                     \
+			(c)->out->corruptions++;         \
+			qcow2_check_say(c, __VA_ARGS__); \
+		}                                        \
 	} while (0)
+#define corrupt(c, ...) corrupt_as(c, "ERROR: " __VA_ARGS__)
 
 /* ------------------------------------------------------------- counting */
 
@@ -134,8 +135,9 @@ void qcow2_check_reference(struct qcow2_checker *c, uint64_t off, uint64_t len)
 		return;
 	if (qcow2_is_past_end(c->q, off, len)) {
 		corrupt(c,
-			"reference to %llu, %llu bytes, past the end of the "
-			"file",
+			"counting reference for region exceeding the end of "
+			"the file by one cluster or more: offset 0x%llx size "
+			"0x%llx",
 			(unsigned long long)off, (unsigned long long)len);
 		return;
 	}
@@ -219,8 +221,10 @@ static void check_data(struct qcow2_checker *c, uint64_t entry,
 		corrupt(c, "subclusters both zero and allocated: bitmap=%llx",
 			(unsigned long long)subclusters);
 	if (!qi_is_aligned(host, c->q->cluster_size))
-		corrupt(c, "data cluster at %llu is not aligned",
-			(unsigned long long)host);
+		corrupt_as(c,
+			   "ERROR offset=%llx: Data cluster is not properly "
+			   "aligned; L2 entry corrupted.",
+			   (unsigned long long)host);
 	if (active)
 		count_data(c, host, 1, expected);
 	if (!qcow2_has_data_file(c->q)) {
@@ -321,8 +325,9 @@ static int check_l1_entry(struct qcow2_checker *c, uint64_t entry, bool active,
 		c->touches = touched;
 	c->has_table = table;
 	if (entry & QCOW2_L1_RESERVED)
-		corrupt(c, "L1 entry with reserved bits set: entry=%llx",
-			(unsigned long long)entry);
+		corrupt_as(c,
+			   "ERROR found L1 entry with reserved bits set: %llx",
+			   (unsigned long long)entry);
 	reference_table(c, table);
 	if (active && table)
 		mark(c, entry, table >> q->h.cluster_bits,

@@ -257,7 +257,7 @@ int qcow2_header_read(struct qcow2 *q, struct qi_error *e)
 
 	if (n < 0)
 		return (int)n;
-	if (n < QCOW2_V2_HEADER || be32_get(d.magic) != QCOW2_MAGIC)
+	if (n < 8 || be32_get(d.magic) != QCOW2_MAGIC)
 		return qi_stock(e,
 				qi_fail(e, EINVAL,
 					"'%s' is not in qcow2 format",

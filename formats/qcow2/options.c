@@ -157,10 +157,10 @@ static int take_refcount_bits(struct qcow2_header *h,
 			      struct qi_error *e)
 {
 	uint64_t bits;
-	int ret = qi_options_get_size(o, "refcount_bits", 16, &bits, e);
+	int ret = 0;
 
-	if (ret)
-		return ret;
+	if (qi_options_get_size(o, "refcount_bits", 16, &bits, e))
+		bits = 0;
 	if (!bits || bits > 64 || bits & (bits - 1))
 		return qi_stock(e,
 				qi_fail(e, EINVAL,

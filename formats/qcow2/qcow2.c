@@ -28,9 +28,10 @@ static int qcow2_probe(const uint8_t *head, size_t len, const char *name)
 	struct qcow2_disk_header d;
 
 	(void)name;
-	if (len < QCOW2_V2_HEADER)
+	/* Too short a header is said when it is opened. */
+	if (len < 8)
 		return 0;
-	memcpy(&d, head, QCOW2_V2_HEADER);
+	memcpy(&d, head, 8);
 	/* Version 1 has the same magic and is another format. */
 	return be32_get(d.magic) == QCOW2_MAGIC && be32_get(d.version) >= 2 ?
 		       100 :
@@ -124,7 +125,10 @@ int qcow2_open_data(struct qcow2 *q, struct qi_error *e)
 			       "\"data-file.filename\":\"DATA\"}'",
 			       q->file->path, q->file->path);
 	if (ret)
-		return qi_context(e, ret, "data file of '%s'", q->file->path);
+		return qi_stock_context(e,
+					qi_context(e, ret, "data file of '%s'",
+						   q->file->path),
+					"Could not open '%s'", q->file->path);
 	q->node->data = q->data;
 	return 0;
 }

@@ -117,13 +117,18 @@ int qcow2_snapshots_read(struct qcow2 *q, struct qcow2_snapshots *out,
 
 /* ------------------------------------------------------------ reading one */
 
+static bool is_same(const char *a, const char *b)
+{
+	return a && !strcmp(a, b);
+}
+
 static bool is_chosen(const struct qi_internal_snapshot *s,
 		      const struct qi_snapshot_choice *c, bool by_id)
 {
 	if (c->name_or_id)
-		return !strcmp(by_id ? s->id : s->name, c->name_or_id);
-	return (!c->id || !strcmp(s->id, c->id)) &&
-	       (!c->name || !strcmp(s->name, c->name));
+		return is_same(by_id ? s->id : s->name, c->name_or_id);
+	return (!c->id || is_same(s->id, c->id)) &&
+	       (!c->name || is_same(s->name, c->name));
 }
 
 static const struct qcow2_snapshot *find_chosen(

@@ -26,10 +26,14 @@ int qcow2_can_write(struct qi_node *n, struct qi_error *e)
 	const uint64_t bits = q->h.incompatible;
 
 	if (bits & QCOW2_INCOMPAT_CORRUPT)
-		return qi_fail(e, EUCLEAN,
-			       "'%s' is marked as corrupt; repair "
-			       "it with 'qimg check -r all %s'",
-			       q->file->path, QI_WORD(q->file->path));
+		return qi_stock(e,
+				qi_fail(e, EUCLEAN,
+					"'%s' is marked as corrupt; repair it "
+					"with 'qimg check -r all %s'",
+					q->file->path, QI_WORD(q->file->path)),
+				"Could not open '%s': qcow2: Image is corrupt; "
+				"cannot be opened read/write",
+				q->file->path);
 	if (bits & QCOW2_INCOMPAT_DIRTY)
 		return qi_fail(e, EUCLEAN,
 			       "'%s' was not closed and its "

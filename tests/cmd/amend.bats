@@ -223,8 +223,8 @@ same_as_qemu() {
   before=$(state)
   expect_code 0 qimg amend -f qcow2 -o help
   says "Amend options for 'qcow2'" refcount_bits lazy_refcounts
-  diff <(grep -o '^  [a-z_]*' <<<"$output") <(qemu-img amend -f qcow2 -o help |
-    grep -o '^  [a-z_]*=' | tr -d =)
+  diff <(grep -o '^  [a-z_.-]*' <<<"$output") \
+    <(qemu-img amend -f qcow2 -o help | grep -o '^  [a-z_.-]*=' | tr -d =)
   expect_code 0 qimg amend disk.qcow2 -o help
   says "Amend options for 'qcow2'"
   expect_code 0 qimg amend -n -o compat=0.10 -o lazy_refcounts=off disk.qcow2

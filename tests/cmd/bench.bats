@@ -31,7 +31,7 @@ load common
   qemu-img create -q a.raw 1M
   expect_code 1 "$QIMG" bench --pattern 256 a.raw
   expect_code 1 "$QIMG" bench -t sometimes a.raw
-  [[ $output = *"'sometimes' is no cache mode"* ]]
+  [[ $stderr = *"'sometimes' is no cache mode"* ]]
   expect_code 1 "$QIMG" bench --flush-interval 64 a.raw
   expect_code 1 "$QIMG" bench -w --flush-interval 1 a.raw
   expect_code 1 "$QIMG" bench -w -U a.raw

@@ -122,7 +122,7 @@ same_check() {
   head -c 200 cut.qcow2 >head.qcow2
   same_check 2 head.qcow2
   expect_code 2 "$QIMG" check -r leaks --dry-run cut.qcow2
-  [[ $stderr == *"past the end of the file"* ]]
+  [[ $stderr == *"exceeding the end of the file"* ]]
 }
 
 # mkwrong: a.qcow2 with two leaks, one corruption, and a wrong copied flag.

@@ -29,11 +29,11 @@ load common
   mkpattern a.raw 1M 1
   expect_code 1 "$QIMG" dd if=a.raw
   expect_code 1 "$QIMG" dd if=a.raw of=x bs=0
-  [[ $output = *"bs is from 1 to 2147483647"* ]]
+  [[ $stderr = *"bs is from 1 to 2147483647"* ]]
   expect_code 1 "$QIMG" dd if=a.raw of=x seek=1
-  [[ $output = *"'seek=1' is none of"* ]]
+  [[ $stderr = *"'seek=1' is none of"* ]]
   expect_code 1 "$QIMG" dd if=a.raw of=x bs=1M skip=2
-  [[ $output = *"skip= goes past the end of 'a.raw'"* ]]
+  [[ $stderr = *"skip= goes past the end of 'a.raw'"* ]]
   [ ! -e x ]
   # A file that is there stays, unless told otherwise.
   echo precious >x

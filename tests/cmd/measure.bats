@@ -27,12 +27,12 @@ same() {
 
 @test "what it refuses" {
   expect_code 1 "$QIMG" measure
-  [[ $output = *"give an image, or --size"* ]]
+  [[ $stderr = *"give an image, or --size"* ]]
   mkpattern a.raw 1M 1
   expect_code 1 "$QIMG" measure --size 1M a.raw
   expect_code 1 "$QIMG" measure -O qcow2 -o cluster_size=3 a.raw
   expect_code 1 "$QIMG" measure -O nothing a.raw
-  [[ $output = *"unknown format 'nothing'"* ]]
+  [[ $stderr = *"unknown format 'nothing'"* ]]
   expect_code 0 "$QIMG" measure -O qcow2 -o help
   [[ $output = *"cluster_size=<size>"* ]]
 }

@@ -5,9 +5,11 @@
  * That is the order of a hash table, but it is the same in all documents.
  */
 #include <jansson.h>
-#include <stddef.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
-#include "cmd/common/json.h"
 #include "cmd/qemu-img/common/stock.h"
 
 static const char *const order[] = {
@@ -99,8 +101,35 @@ static json_t *ordered(json_t *value)
 	return list;
 }
 
+/* Print a line; what is empty has its end in the next one. */
+static void print_line(const char *line, size_t n)
+{
+	size_t indent = strspn(line, " ");
+	size_t comma = n && line[n - 1] == ',';
+	const char *end = line + n - comma;
+	bool is_empty = n >= 2 + comma && (!strncmp(end - 2, "[]", 2) ||
+					   !strncmp(end - 2, "{}", 2));
+
+	if (is_empty)
+		printf("%.*s\n%*s%.*s\n", (int)(n - comma - 1), line,
+		       (int)indent, "", (int)(1 + comma), end - 1);
+	else
+		printf("%.*s\n", (int)n, line);
+}
+
 void qi_stock_json(json_t *value)
 {
-	qi_json_print(ordered(value));
+	json_t *copy = ordered(value);
+	char *text = json_dumps(copy, JSON_INDENT(4));
+
+	json_decref(copy);
 	json_decref(value);
+	/* No text in it has an end of line. */
+	for (const char *line = text; line && *line;) {
+		size_t n = strcspn(line, "\n");
+
+		print_line(line, n);
+		line += n + (line[n] == '\n');
+	}
+	free(text);
 }

@@ -13,6 +13,40 @@
 #include "cmd/common/print.h"
 #include "cmd/qemu-img/common/stock.h"
 
+enum qi_stock_target qi_stock_target_kind(const char *format)
+{
+	/* Of QEMU's drivers, those that are no formats of a file. */
+	static const char *const others[] = { "file", "host_device", "nbd",
+					      "null-co", NULL };
+
+	if (qi_format_options(format))
+		return QI_STOCK_TARGET_MADE;
+	for (const char *const *f = qi_format_names(); *f; f++)
+		if (!strcmp(*f, format))
+			return QI_STOCK_TARGET_KNOWN;
+	for (const char *const *f = others; *f; f++)
+		if (!strcmp(*f, format))
+			return QI_STOCK_TARGET_KNOWN;
+	return QI_STOCK_TARGET_UNKNOWN;
+}
+
+bool qi_stock_can_make(const char *format, const char *prefix)
+{
+	switch (qi_stock_target_kind(format)) {
+	case QI_STOCK_TARGET_MADE:
+		return true;
+	case QI_STOCK_TARGET_KNOWN:
+		qi_stock_say("%sFormat driver '%s' does not support image "
+			     "creation",
+			     prefix, format);
+		break;
+	case QI_STOCK_TARGET_UNKNOWN:
+		qi_stock_say("%sUnknown file format '%s'", prefix, format);
+		break;
+	}
+	return false;
+}
+
 /* A list as QEMU takes it: no empty name at its start, no comma at its end. */
 static bool is_list(const char *text)
 {
@@ -20,7 +54,7 @@ static bool is_list(const char *text)
 
 	while (commas < n && text[n - 1 - commas] == ',')
 		commas++;
-	return n && commas % 2 == 0 && (text[0] != ',' || text[1] == ',');
+	return n && commas % 2 == 0 && text[0] != ',';
 }
 
 bool qi_stock_join(const struct qi_list *list, char **out)
@@ -206,15 +240,23 @@ static char *complaint(const struct qi_format_option *o, const char *name,
 	return NULL;
 }
 
-/* Cut off the first element of a list; its value is "on" without one. */
+/*
+ * Cut off the first element of a list. Without a value its name stands for on,
+ * and with "no" in front for off.
+ */
 static char *next_option(const char **text, const char **value)
 {
 	char *element = qi_option_next(text);
 	char *equals = element ? strchr(element, '=') : NULL;
 
-	if (equals)
+	*value = "on";
+	if (equals) {
 		*equals++ = '\0';
-	*value = equals ? equals : "on";
+		*value = equals;
+	} else if (element && !strncmp(element, "no", 2)) {
+		memmove(element, element + 2, strlen(element) - 1);
+		*value = "off";
+	}
 	return element;
 }
 
@@ -375,6 +417,16 @@ static char *shown_value(const struct shown *s, const struct qi_create *c)
 	return !value && s->dflt ? qi_xstrdup(s->dflt) : value;
 }
 
+/* With commas as they are in a list. */
+static void print_doubled(const char *text)
+{
+	for (; *text; text++) {
+		if (*text == ',')
+			putchar(',');
+		putchar(*text);
+	}
+}
+
 static void print_value(const struct qi_format_option *o, const char *value)
 {
 	QI_AUTO_TEXT char *safe = qi_safe(value);
@@ -383,7 +435,7 @@ static void print_value(const struct qi_format_option *o, const char *value)
 	if (!strcmp(o->arg, "size") && qi_parse_size(value, &size))
 		printf("%llu", (unsigned long long)size);
 	else
-		fputs(safe, stdout);
+		print_doubled(safe);
 }
 
 void qi_stock_formatting(const char *name, const struct qi_create *c)

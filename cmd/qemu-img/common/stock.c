@@ -4,12 +4,14 @@
  */
 #include "cmd/qemu-img/common/stock.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cmd/common/checked.h"
 #include "cmd/common/image.h"
@@ -78,6 +80,14 @@ const char *qi_stock_words(int ret, const struct qi_error *e)
 	return e->text[0] ? e->text : strerror(-ret);
 }
 
+const char *qi_stock_inner_words(const char *words, const char *name)
+{
+	QI_AUTO_TEXT char *outer = qi_xprintf("Could not open '%s': ", name);
+	size_t n = strlen(outer);
+
+	return strncmp(words, outer, n) ? words : words + n;
+}
+
 int qi_stock_fail(int ret, const struct qi_error *e)
 {
 	qi_stock_say("%s", qi_stock_words(ret, e));
@@ -91,17 +101,23 @@ static bool looks_like_size(const char *text)
 {
 	size_t n = strspn(text, "0123456789");
 
-	if (n && text[n] == '.')
+	if (!n)
+		return false;
+	/* There is no fraction of a byte. */
+	if (!text[n])
+		return true;
+	if (text[n] == '.')
 		n += 1 + strspn(text + n + 1, "0123456789");
-	return n && (!text[n] ||
-		     (strchr("bBkKmMgGtTpPeE", text[n]) && !text[n + 1]));
+	return text[n] && strchr("bBkKmMgGtTpPeE", text[n]) && !text[n + 1];
 }
 
 bool qi_stock_size(const char *what, const char *text, uint64_t min,
 		   uint64_t max, uint64_t *out)
 {
-	bool fits = qi_parse_size(text, out);
+	bool fits;
 
+	text += *text == '+';
+	fits = qi_parse_size(text, out);
 	if (fits && *out >= min && *out <= max)
 		return true;
 	if (fits || looks_like_size(text)) {
@@ -138,6 +154,8 @@ bool qi_stock_cache(const char *text, bool is_source, enum qi_cache *out)
 		     text);
 	return false;
 }
+
+struct qi_list qi_stock_objects;
 
 /* What --object secret can be told. */
 struct secret {
@@ -178,6 +196,29 @@ static void take_element(struct secret *s, char *element, bool first)
 							     element);
 }
 
+/* Where the secret is in a file, that is read; false after a message. */
+static bool check_file(const char *path)
+{
+	FILE *f = fopen(path, "re");
+
+	if (!f) {
+		qi_stock_say("Unable to read %s: Failed to open file “%s”: %s",
+			     path, path, strerror(errno));
+		return false;
+	}
+	fclose(f);
+	return true;
+}
+
+static bool is_identifier(const char *id)
+{
+	if (!isalpha((unsigned char)*id))
+		return false;
+	while (isalnum((unsigned char)*id) || (*id && strchr("-._", *id)))
+		id++;
+	return !*id;
+}
+
 static bool check_secret(const struct secret *s)
 {
 	if (!s->type)
@@ -187,36 +228,85 @@ static bool check_secret(const struct secret *s)
 			     s->type);
 	else if (!s->id)
 		qi_stock_say("Parameter 'id' is missing");
+	else if (!is_identifier(s->id))
+		qi_stock_say("Parameter 'id' expects an identifier\n"
+			     "Identifiers consist of letters, digits, '-', "
+			     "'.', '_', starting with a letter.");
 	else if (s->other)
 		qi_stock_say("Parameter '%s' is unexpected", s->other);
 	else if (!s->data && !s->file)
 		qi_stock_say("Either 'file' or 'data' must be provided");
+	else if (s->data && s->file)
+		qi_stock_say("'file' and 'data' are mutually exclusive");
 	else
-		return true;
+		return s->data || check_file(s->file);
 	return false;
 }
 
-bool qi_stock_objects(const struct qi_list *objects)
+/* Is the id in a text of --object? */
+static bool has_id(const char *text, const char *id)
 {
-	bool good = true;
+	while (*text) {
+		QI_AUTO_TEXT char *element = qi_option_next(&text);
 
-	for (size_t i = 0; good && i < objects->count; i++) {
-		const char *text = objects->item[i];
-		struct secret s = { NULL, NULL, NULL, NULL, NULL };
-
-		for (bool first = true; *text; first = false) {
-			QI_AUTO_TEXT char *element = qi_option_next(&text);
-
-			if (element)
-				take_element(&s, element, first);
-		}
-		good = check_secret(&s);
-		free(s.type);
-		free(s.id);
-		free(s.data);
-		free(s.file);
-		free(s.other);
+		if (element && !strncmp(element, "id=", 3) &&
+		    !strcmp(element + 3, id))
+			return true;
 	}
+	return false;
+}
+
+static bool check_new(const struct secret *s)
+{
+	for (size_t i = 0; i < qi_stock_objects.count; i++) {
+		if (!has_id(qi_stock_objects.item[i], s->id))
+			continue;
+		qi_stock_say("attempt to add duplicate property '%s' to object "
+			     "(type 'container')",
+			     s->id);
+		return false;
+	}
+	return true;
+}
+
+static void take_json(struct secret *s, const char *text)
+{
+	json_t *root = json_loads(text, 0, NULL), *value;
+	const char *key;
+
+	json_object_foreach(root, key, value)
+	{
+		char **member = secret_member(s, key);
+
+		if (!member || !json_is_string(value))
+			continue;
+		free(*member);
+		*member = qi_xstrdup(
+			member == &s->other ? key : json_string_value(value));
+	}
+	json_decref(root);
+}
+
+bool qi_stock_object(const char *text)
+{
+	bool is_json = *text == '{';
+	struct secret s = { NULL, NULL, NULL, NULL, NULL };
+	bool good;
+
+	if (is_json)
+		take_json(&s, text);
+	for (bool first = true; !is_json && *text; first = false) {
+		QI_AUTO_TEXT char *element = qi_option_next(&text);
+
+		if (element)
+			take_element(&s, element, first);
+	}
+	good = check_secret(&s) && check_new(&s);
+	free(s.type);
+	free(s.id);
+	free(s.data);
+	free(s.file);
+	free(s.other);
 	return good;
 }
 
@@ -262,6 +352,7 @@ int qi_stock_add(struct qi_graph *g, const char *name, bool is_options,
 		 const struct qi_open *how, struct qi_node **out)
 {
 	struct qi_open as = *how;
+	struct stat st;
 	struct qi_error e = { "", "" };
 	int ret;
 
@@ -269,6 +360,12 @@ int qi_stock_add(struct qi_graph *g, const char *name, bool is_options,
 		qi_stock_say("--image-opts and --format are mutually "
 			     "exclusive");
 		return -EINVAL;
+	}
+	if (how->access == QI_ACCESS_WRITE && !stat(name, &st) &&
+	    S_ISDIR(st.st_mode)) {
+		qi_stock_say("Could not open '%s': Could not open '%s': %s",
+			     name, name, strerror(EISDIR));
+		return -EISDIR;
 	}
 	as.is_options = is_options;
 	as.strict_name = true;
@@ -407,7 +504,12 @@ int qi_stock_open_snapshot(struct qi_graph *g, const char *name,
 	ret = qi_graph_add(g, name, &at, out, &e);
 	if (ret >= 0)
 		ret = qi_graph_lock(g, 0, &e);
-	if (ret < 0)
-		qi_stock_fail(ret, &e);
+	if (ret < 0) {
+		/* The image could be opened, so that is not what is said. */
+		const char *words = qi_stock_words(ret, &e);
+		const char *inner = strstr(words, "Failed to load snapshot");
+
+		qi_stock_say("%s", inner ? inner : words);
+	}
 	return ret;
 }

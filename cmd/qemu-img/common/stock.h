@@ -38,9 +38,9 @@ struct qi_stock_option {
 		NULL, 0, 0, NULL \
 	}
 /* Options that read the same in all commands. */
-#define QI_STOCK_OBJECT(list_)                    \
-	{                                         \
-		"object", 0, QI_STOCK_LIST, list_ \
+#define QI_STOCK_OBJECT                                                        \
+	{                                                                      \
+		"object", 0, QI_STOCK_LIST, &qi_stock_objects, qi_stock_object \
 	}
 #define QI_STOCK_IMAGE_OPTS(flag_)                    \
 	{                                             \
@@ -82,6 +82,8 @@ void qi_stock_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 int qi_stock_fail(int ret, const struct qi_error *e);
 /* The words alone. */
 const char *qi_stock_words(int ret, const struct qi_error *e);
+/* What follows "Could not open 'NAME': ", for those who say so themselves. */
+const char *qi_stock_inner_words(const char *words, const char *name);
 
 /* Print a document whose reference is taken, keys in QEMU's order. */
 void qi_stock_json(json_t *value);
@@ -100,8 +102,13 @@ bool qi_stock_output(const char *text, int *out);
  * -t, or -T if it is the source's; NULL: as it is. False after a message.
  */
 bool qi_stock_cache(const char *text, bool is_source, enum qi_cache *out);
-/* Take --object: secrets, which nothing here needs; false after a message. */
-bool qi_stock_objects(const struct qi_list *objects);
+/*
+ * Look at a value of --object: a secret, which nothing here needs. False after
+ * a message.
+ */
+bool qi_stock_object(const char *text);
+/* Those that were given so far. */
+extern struct qi_list qi_stock_objects;
 
 /* -------------------------------------------------------------- opening */
 
@@ -144,6 +151,15 @@ void qi_stock_progress_end(void);
 
 /* A copy of a text that lasts as long as the program. */
 const char *qi_stock_keep(const char *text);
+
+enum qi_stock_target {
+	QI_STOCK_TARGET_MADE,
+	QI_STOCK_TARGET_KNOWN, /* but not made */
+	QI_STOCK_TARGET_UNKNOWN,
+};
+enum qi_stock_target qi_stock_target_kind(const char *format);
+/* Can images of that format be made? False after a message. */
+bool qi_stock_can_make(const char *format, const char *prefix);
 
 /* All of -o as one list, malloc'd; NULL: none, or false after a message. */
 bool qi_stock_join(const struct qi_list *list, char **out);

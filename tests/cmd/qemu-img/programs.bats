@@ -96,7 +96,11 @@ stop_libvirt() {
 
 # virsh_of: runs the commands on stdin, all of them, and says how each went.
 virsh_of() {
-  "${as[@]}" virsh 2>&1 || true
+  local command
+  while read -r command; do
+    echo "virsh # $command"
+    "${as[@]}" virsh -q "$command" 2>&1 || echo "exit code $?"
+  done
 }
 
 # Volumes in all the ways that a pool has: new, with space for metadata, on a

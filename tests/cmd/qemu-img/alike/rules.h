@@ -14,8 +14,8 @@
 
 #include "tests/cmd/qemu-img/alike/table.h"
 
-#define MAX_RULES 64
-#define MAX_NAMES 32
+#define MAX_RULES 256
+#define MAX_NAMES 64
 
 static const char *const fields[] = { "stdout", "stderr", "code",    "files",
 				      "bytes",	"room",	  "content", "check",
@@ -38,6 +38,8 @@ static struct name {
 	bool has_reason;
 	bool wanted;	/* the case at hand has it */
 	bool met;	/* ... and differs so */
+	bool may;	/* it need not: other cases of the line do */
+	bool met_once;	/* in the line at hand */
 	unsigned lines; /* that differ so, in all cases */
 } names[MAX_NAMES];
 static size_t name_count;

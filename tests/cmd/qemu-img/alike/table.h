@@ -12,6 +12,8 @@
 #include <inttypes.h>
 
 #include "tests/lib/random.h"
+#include <stdbool.h>
+
 #include "tests/lib/run.h"
 
 static struct random dice;
