@@ -5,9 +5,9 @@
  *	alike [--all] [--only TEXT] [--seed N] [--keep] TABLE
  *
  * Each case of a table starts with two equal folders. Its command lines run in
- * both, in one by the qemu-img found on the PATH, in the other by a link of
- *that name to $QIMG. Alike must be exit code, stdout and stderr of each, and in
- *the end all files. What may differ is in the file `differences`.
+ * both: in one by the qemu-img found on the PATH, in the other by a link named
+ * so to $QIMG. Alike must be exit code, stdout and stderr of each, and in the
+ * end all files. What may differ is in the file `differences`.
  *
  * A table has one case a line, which a backslash at its end continues:
  *
@@ -22,7 +22,7 @@
  *	@name create	differs as the name says, and must do so
  *	~name create	the same of one at least of what its braces make
  *
- * A test is a line with all that its braces make. Every second case is run, by
+ * A test is a line with all that its braces make. Every third case is run, by
  * lot; fewer under sanitizers, all in a long run, with --all, and of those that
  * have the text of --only (or QIMG_ONLY) in them. --seed (or QIMG_SEED) chooses
  * others. --keep leaves the folders of the last case.
@@ -55,7 +55,7 @@ static struct {
 	uint64_t seed;
 	unsigned stride; /* of so many cases one is run */
 	unsigned rounds; /* as often is drawn by lot */
-} options = { .stride = 2, .rounds = 1 };
+} options = { .stride = 3, .rounds = 1 };
 
 static struct {
 	const char *table;
