@@ -17,7 +17,7 @@ static bool is_base(const struct qi_node *above, const struct qi_node *n,
 {
 	QI_AUTOFREE char *beside = NULL;
 
-	if (!strcmp(above->backing_name, name))
+	if (above->backing_name && !strcmp(above->backing_name, name))
 		return true;
 	if (!qi_graph_is_stock(n->graph))
 		return qi_node_is_file(n, name);

@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 
+#include "lib/name.h"
 #include "lib/drive.h"
 #include "lib/image.h"
 #include "lib/mark.h"
@@ -145,15 +146,22 @@ static int check_packing(const struct qi_writer *w, const char *format,
 				"format");
 }
 
+/* Does n read as the backing file of the new image does? */
+static bool is_base(const struct qi_image *img, const struct qi_node *n)
+{
+	return n->file->ino == img->backing_ino &&
+	       n->file->dev == img->backing_dev &&
+	       n->format == img->backing_format && img->backing_is_plain &&
+	       qi_name_is_plain(n->name) && !qi_is_snapshot(&n->snapshot);
+}
+
 static const struct qi_node *find_base(const struct qi_image *img,
 				       const struct qi_node *src,
 				       const struct qi_convert *c)
 {
 	if (!c->finds_base)
 		return c->base;
-	while (src && (src->file->ino != img->backing_ino ||
-		       src->file->dev != img->backing_dev ||
-		       qi_is_snapshot(&src->snapshot)))
+	while (src && !is_base(img, src))
 		src = src->facts.backing;
 	return src;
 }
@@ -364,8 +372,10 @@ int qi_convert_image(struct qi_node *src, const char *path,
 {
 	QI_AUTOIMAGE struct qi_image img = { 0 };
 	struct qi_edits edits = { 0 };
-	int ret = c->bitmaps ? list_bitmaps(src, c, &edits, e) : 0;
+	int ret = qi_chain_check_readable(src, e);
 
+	if (!ret && c->bitmaps)
+		ret = list_bitmaps(src, c, &edits, e);
 	if (!ret)
 		ret = start(&img, src, path, c, e);
 	if (!ret)
@@ -471,8 +481,10 @@ int qi_convert_into(struct qi_node *src, struct qi_node *target,
 {
 	const struct target t = { src, target, c, zero_from(target, c) };
 	struct qi_edits edits = { 0 };
-	int ret = c->bitmaps ? list_bitmaps(src, c, &edits, e) : 0;
+	int ret = qi_chain_check_readable(src, e);
 
+	if (!ret && c->bitmaps)
+		ret = list_bitmaps(src, c, &edits, e);
 	if (!ret && c->bitmaps)
 		ret = check_bitmaps(target, &edits, e);
 	if (!ret)

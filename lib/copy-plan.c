@@ -80,7 +80,8 @@ static bool plan_zero(struct engine *g, struct job *job)
 	if (!(g->cur.flags & QI_EXT_ZERO) || len < g->window ||
 	    g->copy->no_holes)
 		return false;
-	if (len < g->range.len)
+	/* Beyond the source's end its last unit stays as it is. */
+	if (len < g->range.len || g->copy->rest)
 		len = qi_round_down(g->range.off + len, unit) - g->range.off;
 	job->is_zero = true;
 	job->off = g->range.off;

@@ -28,6 +28,8 @@ struct resolved {
 	char *data_path;       /* as found from here; malloc'd */
 	uint64_t size;
 	uint64_t backing_size;
+	const struct qi_format *backing_driver;
+	bool backing_is_plain;
 	dev_t backing_dev;
 	ino_t backing_ino;
 	bool nocow, has_first_block;
@@ -74,6 +76,8 @@ static int take_backing(const char *path, struct qi_node *n, struct resolved *r,
 			struct qi_error *e)
 {
 	r->backing_size = n->facts.size;
+	r->backing_driver = n->format;
+	r->backing_is_plain = qi_name_is_plain(n->name);
 	r->backing_dev = n->file->dev;
 	r->backing_ino = n->file->ino;
 	if (r->size == QI_NO_OFFSET)
@@ -279,6 +283,8 @@ int qi_image_start_as(struct qi_image *img, const char *path,
 	int ret = resolve(path, c, &r, e);
 
 	*img = (struct qi_image){ .backing_size = r.backing_size,
+				  .backing_format = r.backing_driver,
+				  .backing_is_plain = r.backing_is_plain,
 				  .backing_dev = r.backing_dev,
 				  .backing_ino = r.backing_ino };
 	if (!ret)

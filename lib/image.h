@@ -15,6 +15,8 @@ struct qi_image {
 	struct qi_temp data;
 	struct qi_writer *writer;
 	uint64_t backing_size; /* QI_NO_OFFSET: it has none, or unchecked */
+	const struct qi_format *backing_format;
+	bool backing_is_plain; /* all of its file, not a part */
 	dev_t backing_dev;
 	ino_t backing_ino;
 };

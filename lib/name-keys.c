@@ -454,6 +454,11 @@ char *qi_name_shown(const struct qi_name *n)
 	return strdup(n->path);
 }
 
+bool qi_name_is_plain(const struct qi_name *n)
+{
+	return !n->offset.value && !n->part.json && !n->detached && !n->backing;
+}
+
 bool qi_name_is_same_view(const struct qi_name *a, const struct qi_name *b)
 {
 	return a->offset.value == b->offset.value &&

@@ -79,6 +79,8 @@ const char *qi_name_driver(const struct qi_name *n);
 char *qi_name_shown(const struct qi_name *n);
 /* Do both mean the same part of a file, with the same below? */
 bool qi_name_is_same_view(const struct qi_name *a, const struct qi_name *b);
+/* All of the file, on what it records itself. */
+bool qi_name_is_plain(const struct qi_name *n);
 
 /* Length of "word" when name starts with "word:", before any slash; else 0. */
 size_t qi_name_protocol_length(const char *name);

@@ -276,10 +276,13 @@ int qi_node_make_writable(struct qi_node *n, struct qi_error *e)
 			       "an internal snapshot of '%s' cannot be written",
 			       n->path);
 	ret = qi_file_open(&f, n->path, true, e);
-	if (!ret)
-		ret = qi_file_set_cache(f, n->cache, e);
 	if (ret)
 		return ret;
+	ret = qi_file_set_cache(f, n->cache, e);
+	if (ret) {
+		qi_file_close(f, NULL);
+		return ret;
+	}
 	if (f->dev != n->file->dev || f->ino != n->file->ino) {
 		qi_file_close(f, NULL);
 		return qi_fail(e, ESTALE,

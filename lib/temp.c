@@ -90,17 +90,19 @@ static int say_stock(const char *path, int ret, struct qi_error *e)
 
 static int open_in_place(struct qi_temp *t, struct qi_error *e)
 {
-	struct stat st;
-	int ret;
+	int ret = qi_file_create(&t->file, t->target, e);
+	bool created = !ret;
 
-	t->is_new = stat(t->target, &st) && errno == ENOENT;
-	ret = qi_file_open_or_create(&t->file, t->target, e);
+	if (ret == -EEXIST)
+		ret = qi_file_open_or_create(&t->file, t->target, e);
 	if (!ret)
 		ret = qi_lock(t->file, QI_ACCESS_WRITE, false, e);
 	if (ret == -ENOLCK)
 		ret = 0;
 	if (ret)
 		return say_stock(t->target, ret, e);
+	/* Until now another process could have made it its own. */
+	t->is_new = created;
 	t->file->name = t->name;
 	return t->file->is_device ? 0 : qi_file_resize(t->file, 0, e);
 }
@@ -114,11 +116,8 @@ static int start_in_place(struct qi_temp *t, const char *path,
 	t->name = strdup(path);
 	ret = t->target && t->name ? open_in_place(t, e) :
 				     qi_fail(e, ENOMEM, "out of memory");
-	if (ret) {
-		/* It is not ours before it is open. */
-		t->is_new &= t->file != NULL;
+	if (ret)
 		qi_temp_discard(t);
-	}
 	return ret;
 }
 

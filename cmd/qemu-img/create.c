@@ -143,8 +143,6 @@ static int create(const char *name, const char *text, uint64_t size)
 				    name);
 	if (!opt.quiet)
 		qi_stock_formatting(name, &c);
-	/* It was looked at above. */
-	c.unchecked_backing = true;
 	ret = qi_create_image(path, &c, &e);
 	return ret < 0 ? qi_stock_say("%s: %s", name, qi_stock_words(ret, &e)) :
 			 QI_EXIT_OK;
