@@ -10,10 +10,10 @@ make() {
   local options=()
   case $1 in
   luks)
-    options=(--object secret,id=s,data=x -o key-secret=s,iter-time=10)
+    options=(--object "secret,id=s,data=x" -o "key-secret=s,iter-time=10")
     ;;
   vmdk-*) options=(-o "subformat=${1#*-}") ;;
-  vpc-fixed) options=(-o subformat=fixed,force_size=on) ;;
+  vpc-fixed) options=(-o "subformat=fixed,force_size=on") ;;
   vpc-exact) options=(-o force_size=on) ;;
   esac
   qemu-img create -q -f "${1%%-*}" "${options[@]}" "$1.img" 10489344
@@ -138,6 +138,7 @@ make_others() {
   [[ $stderr == *"'a.img' ends as an image of format 'dmg' does"* ]]
 }
 
+# shellcheck disable=SC2030 # it is asked nowhere else
 @test "a fixed VHD is raw to who does not know, but not without a warning" {
   make vpc-fixed
   expect_code 0 qimg info --output json vpc-fixed.img
@@ -155,6 +156,7 @@ refused="is recognised, but reading and writing it is not supported"
 # refuses ARG...: qimg does, and says so.
 refuses() {
   run_qimg "$@"
+  # shellcheck disable=SC2031 # it was set by the line above
   [ "$status" != 0 ]
   [[ $stderr == "qimg: "*"format 'vdi' of 'vdi.img' $refused" ]] || {
     echo "$*: $stderr"
@@ -250,7 +252,7 @@ refuses() {
         open my $out, ">:raw", "bad/$n.$name" or die;
         print $out $data or die;
       }
-    }' "$(rounds 10)" "$seed" *.img
+    }' "$(rounds 10)" "$seed" ./*.img
   for f in bad/*; do
     run_qimg info "$f"
     echo "$f: $status $stderr"
