@@ -93,7 +93,8 @@ static bool look_at_backing(const char *name, struct qi_create *c)
 		return false;
 	}
 	path = qi_path_beside(name, c->backing_name);
-	ret = qi_open_image(g, path, &how, 0, &n, &e);
+	/* Nothing of it is read, so it may be in use. */
+	ret = qi_graph_add(g, path, &how, &n, &e);
 	if (ret < 0) {
 		qi_stock_say("%s: %s\nCould not open backing image.", name,
 			     qi_stock_inner_words(qi_stock_words(ret, &e),

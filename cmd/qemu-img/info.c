@@ -93,7 +93,7 @@ static bool check_chain(const struct qi_node_facts *f)
 	seen.item[seen.count++] = qi_stock_keep(path);
 	g = qi_stock_graph();
 	how.format = format;
-	return qi_stock_open(g, path, false, &how, &n) >= 0 &&
+	return qi_stock_look(g, path, false, &how, &n) >= 0 &&
 	       check_chain(qi_node_facts(n));
 }
 
@@ -104,12 +104,12 @@ static int open_image(struct qi_graph *g, const char *name, struct qi_open *how,
 
 	if (opt.backing_chain) {
 		alone = qi_stock_graph();
-		if (qi_stock_open(alone, name, opt.image_opts, how, out) < 0 ||
+		if (qi_stock_look(alone, name, opt.image_opts, how, out) < 0 ||
 		    !check_chain(qi_node_facts(*out)))
 			return -EINVAL;
 		how->no_backing = false;
 	}
-	return qi_stock_open(g, name, opt.image_opts, how, out);
+	return qi_stock_look(g, name, opt.image_opts, how, out);
 }
 
 static int run(int argc, char **argv)

@@ -223,6 +223,20 @@ bool qi_stock_option_size(const char *name, const char *text, uint64_t *out)
 	return !wrong;
 }
 
+/* A value with commas as they are in a list; malloc'd. */
+static char *doubled(const char *value)
+{
+	char *text = qi_xrealloc(NULL, 2 * strlen(value) + 1), *to = text;
+
+	for (; *value; value++) {
+		if (*value == ',')
+			*to++ = ',';
+		*to++ = *value;
+	}
+	*to = '\0';
+	return text;
+}
+
 /* NULL, or what is wrong with a value; malloc'd. */
 static char *complaint(const struct qi_format_option *o, const char *name,
 		       const char *value)
@@ -290,10 +304,9 @@ bool qi_stock_take_options(const char *name, const char *text,
 	QI_AUTO_TEXT char *rest = qi_xstrdup("");
 
 	while (text && *text) {
-		const char *start = text;
 		const char *value;
 		QI_AUTO_TEXT char *element = next_option(&text, &value);
-		QI_AUTO_TEXT char *wrong = NULL;
+		QI_AUTO_TEXT char *wrong = NULL, *listed = NULL;
 		char *longer;
 
 		if (!element)
@@ -306,9 +319,9 @@ bool qi_stock_take_options(const char *name, const char *text,
 		}
 		if (take_member(c, element, value))
 			continue;
-		longer = qi_xprintf("%s%s%.*s", rest, *rest ? "," : "",
-				    (int)(text - start - (text[-1] == ',')),
-				    start);
+		listed = doubled(value);
+		longer = qi_xprintf("%s%s%s=%s", rest, *rest ? "," : "",
+				    element, listed);
 		free(rest);
 		rest = longer;
 	}
@@ -417,25 +430,16 @@ static char *shown_value(const struct shown *s, const struct qi_create *c)
 	return !value && s->dflt ? qi_xstrdup(s->dflt) : value;
 }
 
-/* With commas as they are in a list. */
-static void print_doubled(const char *text)
-{
-	for (; *text; text++) {
-		if (*text == ',')
-			putchar(',');
-		putchar(*text);
-	}
-}
-
 static void print_value(const struct qi_format_option *o, const char *value)
 {
 	QI_AUTO_TEXT char *safe = qi_safe(value);
+	QI_AUTO_TEXT char *listed = doubled(safe);
 	uint64_t size;
 
 	if (!strcmp(o->arg, "size") && qi_parse_size(value, &size))
 		printf("%llu", (unsigned long long)size);
 	else
-		print_doubled(safe);
+		fputs(listed, stdout);
 }
 
 void qi_stock_formatting(const char *name, const struct qi_create *c)
