@@ -22,7 +22,7 @@ static struct tool {
 	int code; /* with which it ended */
 } tools[TOOLS] = { { .name = "theirs" }, { .name = "ours" } };
 
-static unsigned seconds = 100; /* that a program may take */
+static unsigned seconds = 20; /* that a program may take */
 
 /* A program hangs. */
 static void on_alarm(int number)
