@@ -207,6 +207,7 @@ static int open_sources(struct qi_graph *g, const struct task *t,
 	struct qi_error e = { "", "" };
 	int ret = 0;
 
+	*out = NULL;
 	for (int i = 0; i < t->source_count && !ret; i++) {
 		ret = open_source(g, t, i, &parts[i].node);
 		if (!ret && !check_apart(t, parts[i].node))

@@ -153,17 +153,19 @@ static int run(int argc, char **argv)
 	QI_AUTO_TEXT char *text = NULL;
 	const char *name = argc ? argv[0] : NULL;
 	uint64_t size = QI_NO_OFFSET;
+	bool wants_help;
 
 	if (!qi_stock_join(&opt.options, &text))
 		return QI_EXIT_FAILED;
-	if (!name && !qi_stock_wants_help(text))
+	wants_help = qi_stock_wants_help(text);
+	if (!name && !wants_help)
 		return qi_stock_mistake("Expecting image file name");
 	if (argc > 1 &&
 	    !qi_stock_size("image size", argv[1], 0, INT64_MAX, &size))
 		return QI_EXIT_FAILED;
 	if (argc > 2)
 		return qi_stock_mistake("Unexpected argument: %s", argv[2]);
-	if (qi_stock_wants_help(text))
+	if (wants_help)
 		return qi_stock_options_help(opt.format, name);
 	return create(name, text, size);
 }

@@ -315,8 +315,9 @@ static void check_snapshot(void)
 {
 	close_image();
 	if (run("qemu-img", "convert", "-l", "s", "-O", "raw", "img",
-		"got.raw") ||
-	    !file_holds("got.raw", t.saved))
+		"got.raw"))
+		complain("the snapshot", slurp("err", NULL));
+	else if (!file_holds("got.raw", t.saved))
 		complain("the snapshot", "it was changed");
 	if (run("qemu-img", "snapshot", "-d", "s", "img"))
 		complain("the snapshot", "it cannot be deleted");
