@@ -103,7 +103,8 @@ int qi_keys_cut(struct qi_keys *k, const char *prefix, struct qi_keys *out,
 			i++;
 			continue;
 		}
-		qi_keys_take(k, k->all[i].name, &taken);
+		if (!qi_keys_take(k, k->all[i].name, &taken))
+			break;
 		ret = add(out, strdup(taken.name + n + 1), taken.text,
 			  taken.type, e);
 		taken.text = NULL;

@@ -101,7 +101,7 @@ static int take_uri(struct qi_name *out, const char *name, const char *p,
 
 	if (!n || host > n || p[n] == '?')
 		return bad_name(name, "No valid URL specified", e);
-	out->nbd.host = decoded(p + bracket, host - 2 * bracket);
+	out->nbd.host = decoded(p + bracket, host - (bracket ? 2 : 0));
 	out->nbd.port = p[host] == ':' && host + 1 < n ?
 				strndup(p + host + 1, n - host - 1) :
 				strdup(DEFAULT_PORT);
@@ -132,7 +132,7 @@ static int take_old(struct qi_name *out, const char *name, const char *p,
 	if (host + 1 >= n || p[host] != ':')
 		return qi_stock(e, bad_name(name, "", e),
 				"error parsing address '%.*s'", (int)n, p);
-	out->nbd.host = strndup(p + bracket, host - 2 * bracket);
+	out->nbd.host = strndup(p + bracket, host - (bracket ? 2 : 0));
 	out->nbd.port = strndup(p + host + 1, n - host - 1);
 	return complete(out, e);
 }
