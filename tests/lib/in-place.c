@@ -172,7 +172,7 @@ static void test_refusals(void)
 	refuses("held", "raw", NULL, EBUSY,
 		"Failed to get \"write\" lock\nIs another process using the "
 		"image [held]?");
-	ok(f->size == 4 * SIZE && inode("held") == f->ino,
+	ok(f->size == (uint64_t)4 * SIZE && inode("held") == f->ino,
 	   "what is in use stays as it is");
 	qi_file_close(f, NULL);
 	ok(create("held", "raw", "preallocation=what") == -EINVAL &&
