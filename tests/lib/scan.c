@@ -2,6 +2,7 @@
 /* scan.c - the guest view of random chains, compared with arrays of bytes */
 #include <stdlib.h>
 
+#include "lib/name.h"
 #include "lib/format.h"
 #include "tests/lib/random.h"
 #include "tests/lib/tap.h"
@@ -86,6 +87,8 @@ static int layer_read_packed(struct qi_node *n, uint64_t off, size_t len,
 	return 0;
 }
 
+static struct qi_name plain;
+
 static const struct qi_format format = { .name = "fake",
 					 .map = layer_map,
 					 .read_packed = layer_read_packed };
@@ -101,6 +104,7 @@ static unsigned make_chain(void)
 		unsigned run = 0;
 
 		l->node = (struct qi_node){ .format = &format,
+					    .name = &plain,
 					    .file = file,
 					    .data = file };
 		l->node.facts.size = 1 + random_below(&rnd, SPACE);
