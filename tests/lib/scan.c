@@ -231,6 +231,7 @@ int main(void)
 {
 	const char *seed = getenv("QIMG_SEED");
 	bool scans = true, parts = true, reads = true;
+	static char below[] = "below";
 
 	rnd.state = seed ? strtoull(seed, NULL, 0) | 1 : 4711;
 	printf("# seed %llu\n", (unsigned long long)rnd.state);
@@ -249,7 +250,7 @@ int main(void)
 	ok(scans, "extents of whole chains");
 	ok(parts, "extents of parts");
 	ok(reads, "bytes");
-	layer[0].node.facts.backing_name = "below";
+	layer[0].node.backing_name = below;
 	layer[0].node.facts.backing = NULL;
 	ok(qi_scan_new(&(struct qi_scan *){ NULL }, &layer[0].node, NULL, 0,
 		       1) < 0,
