@@ -323,8 +323,6 @@ void qi_warn(struct qi_graph *g, const char *fmt, ...)
 int qi_options_parse(struct qi_options **out, const char *text,
 		     const struct qi_format_option *known, const char *format,
 		     struct qi_error *e);
-/* One of them as given, malloc'd; *value NULL: it is not there. */
-int qi_options_find(const char *text, const char *name, char **value);
 void qi_options_free(struct qi_options *o);
 const char *qi_options_get(const struct qi_options *o, const char *name);
 /* Options of the file, not of the format: qi_image_start() sees to them. */

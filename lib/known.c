@@ -90,8 +90,7 @@ static int bad_value(const struct qi_key *k, const char *wants,
 
 int qi_key_bool(const struct qi_key *k, bool *out, struct qi_error *e)
 {
-	*out = is_word_of(k->text, " on yes true y ");
-	if (*out || is_word_of(k->text, " off no false n "))
+	if (qi_parse_bool(k->text, out))
 		return 0;
 	return bad_value(k, "'on' or 'off'", e);
 }

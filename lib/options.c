@@ -148,6 +148,20 @@ int qi_options_get_size(const struct qi_options *o, const char *name,
 	return 0;
 }
 
+bool qi_parse_bool(const char *text, bool *out)
+{
+	static const char *const words[] = { "off",   "on",   "no", "yes",
+					     "false", "true", "n",  "y" };
+
+	for (size_t i = 0; i < QI_ARRAY_SIZE(words); i++) {
+		if (strcmp(text, words[i]) != 0)
+			continue;
+		*out = i % 2;
+		return true;
+	}
+	return false;
+}
+
 int qi_options_get_bool(const struct qi_options *o, const char *name, bool dflt,
 			bool *out, struct qi_error *e)
 {
@@ -156,10 +170,7 @@ int qi_options_get_bool(const struct qi_options *o, const char *name, bool dflt,
 	*out = dflt;
 	if (!text)
 		return 0;
-	*out = !strcmp(text, "on") || !strcmp(text, "yes") ||
-	       !strcmp(text, "true") || !strcmp(text, "y");
-	if (*out || !strcmp(text, "off") || !strcmp(text, "no") ||
-	    !strcmp(text, "false") || !strcmp(text, "n"))
+	if (qi_parse_bool(text, out))
 		return 0;
 	return qi_fail(e, EINVAL, "option '%s': '%s' is neither on nor off",
 		       name, text);

@@ -234,9 +234,16 @@ bool qi_format_can_create(const char *format);
  * stands for a comma. malloc'd; NULL without memory.
  */
 char *qi_option_next(const char **text);
+/*
+ * The last value of a name in such a list, malloc'd; NULL: it is not there.
+ * -ENOMEM.
+ */
+int qi_options_find(const char *text, const char *name, char **value);
 
 /* "64k", "0x200", "1.5G": bytes, up to 2^63 - 1. False when it is no size. */
 bool qi_parse_size(const char *text, uint64_t *out);
+/* on, yes, true, y; off, no, false, n. False when it is none of these. */
+bool qi_parse_bool(const char *text, bool *out);
 
 /* ------------------------------------------------------------- extents */
 

@@ -131,17 +131,6 @@ static const struct qi_format_option *find(const struct qi_format_option *o,
 	return o && o->name ? o : NULL;
 }
 
-static bool is_bool(const char *value)
-{
-	static const char *const words[] = { "on",  "yes", "true",  "y",
-					     "off", "no",  "false", "n" };
-
-	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
-		if (!strcmp(value, words[i]))
-			return true;
-	return false;
-}
-
 static bool is_number(const char *value)
 {
 	char *end;
@@ -163,8 +152,7 @@ static int parse_hex(const char *text, uint64_t whole, unsigned shift,
 	return whole > UINT64_MAX >> shift ? -ERANGE : 0;
 }
 
-/* 0, -EINVAL, or -ERANGE from 2^64 on. */
-static int parse_size(const char *text, uint64_t *out)
+int qi_stock_parse_size(const char *text, uint64_t *out)
 {
 	static const char suffixes[] = "bkmgtpe";
 	const char *p = text + strspn(text, " \t\n\v\f\r"), *found;
@@ -200,7 +188,7 @@ static int parse_size(const char *text, uint64_t *out)
 /* NULL, or what is wrong with a size; malloc'd. */
 static char *size_complaint(const char *name, const char *value, uint64_t *out)
 {
-	int ret = parse_size(value, out);
+	int ret = qi_stock_parse_size(value, out);
 
 	if (ret == -ERANGE)
 		return qi_xprintf("Value '%s' is out of range for parameter "
@@ -242,12 +230,13 @@ static char *complaint(const struct qi_format_option *o, const char *name,
 		       const char *value)
 {
 	uint64_t size;
+	bool on;
 
 	if (!o)
 		return qi_xprintf("Invalid parameter '%s'", name);
 	if (!strcmp(o->arg, "size"))
 		return size_complaint(name, value, &size);
-	if (!strcmp(o->arg, "bool") && !is_bool(value))
+	if (!strcmp(o->arg, "bool") && !qi_parse_bool(value, &on))
 		return qi_xprintf("Parameter '%s' expects 'on' or 'off'", name);
 	if (!strcmp(o->arg, "num") && !is_number(value))
 		return qi_xprintf("Parameter '%s' expects a number", name);
@@ -287,7 +276,7 @@ static bool take_member(struct qi_create *c, const char *name,
 			const char *value)
 {
 	if (!strcmp(name, "size"))
-		return !parse_size(value, &c->size);
+		return !qi_stock_parse_size(value, &c->size);
 	if (!strcmp(name, "backing_file"))
 		c->backing_name = qi_stock_keep(value);
 	else if (!strcmp(name, "backing_fmt"))
@@ -396,24 +385,6 @@ static const struct shown raw_shown[] = {
 	{ NULL, NULL },
 };
 
-/* The last value of a name in a list, malloc'd; NULL: it is not there. */
-static char *value_of(const char *text, const char *name)
-{
-	char *found = NULL;
-
-	while (text && *text) {
-		QI_AUTO_TEXT char *element = qi_option_next(&text);
-		size_t n = strlen(name);
-
-		if (!element || strncmp(element, name, n) ||
-		    (element[n] && element[n] != '='))
-			continue;
-		free(found);
-		found = qi_xstrdup(element[n] ? element + n + 1 : "on");
-	}
-	return found;
-}
-
 static char *shown_value(const struct shown *s, const struct qi_create *c)
 {
 	char *value;
@@ -426,7 +397,8 @@ static char *shown_value(const struct shown *s, const struct qi_create *c)
 		return c->backing_name ? qi_xstrdup(c->backing_name) : NULL;
 	if (!strcmp(s->name, "backing_fmt"))
 		return c->backing_format ? qi_xstrdup(c->backing_format) : NULL;
-	value = value_of(c->options, s->name);
+	if (qi_options_find(c->options, s->name, &value))
+		value = NULL;
 	return !value && s->dflt ? qi_xstrdup(s->dflt) : value;
 }
 

@@ -96,31 +96,14 @@ int qi_stock_fail(int ret, const struct qi_error *e)
 
 /* --------------------------------------------------------------- values */
 
-/* Is it written like a size, though it may be too large for one? */
-static bool looks_like_size(const char *text)
-{
-	size_t n = strspn(text, "0123456789");
-
-	if (!n)
-		return false;
-	/* There is no fraction of a byte. */
-	if (!text[n])
-		return true;
-	if (text[n] == '.')
-		n += 1 + strspn(text + n + 1, "0123456789");
-	return text[n] && strchr("bBkKmMgGtTpPeE", text[n]) && !text[n + 1];
-}
-
 bool qi_stock_size(const char *what, const char *text, uint64_t min,
 		   uint64_t max, uint64_t *out)
 {
-	bool fits;
+	int ret = qi_stock_parse_size(text, out);
 
-	text += *text == '+';
-	fits = qi_parse_size(text, out);
-	if (fits && *out >= min && *out <= max)
+	if (!ret && *out >= min && *out <= max)
 		return true;
-	if (fits || looks_like_size(text)) {
+	if (ret != -EINVAL) {
 		qi_stock_say("Invalid %s specified. Must be between %" PRIu64
 			     " and %" PRIu64 ".",
 			     what, min, max);

@@ -181,6 +181,8 @@ bool qi_stock_take_options(const char *name, const char *text,
 bool qi_stock_check_amend(const char *format, const char *text);
 /* One line each; of_file: those of the file below the format, too. */
 void qi_stock_options_print(const struct qi_format_option *o, bool of_file);
+/* As QEMU reads sizes: 0, -EINVAL, or -ERANGE from 2^64 on. */
+int qi_stock_parse_size(const char *text, uint64_t *out);
 /* Any size that fits into 64 bits; false after a message. */
 bool qi_stock_option_size(const char *name, const char *text, uint64_t *out);
 /* Print "Formatting ..." for an image that is about to be made. */
