@@ -38,27 +38,6 @@ static const struct qi_option options[] = {
 	QI_OPTION_END,
 };
 
-static int check_as_wanted(struct qi_node *n, struct qi_check *check,
-			   struct qi_error *e)
-{
-	uint64_t corruptions, leaks;
-	int ret;
-
-	if (!opt.dry_run)
-		check->repair = (enum qi_repair)(opt.repair + 1);
-	ret = qi_check_image(n, check, e);
-	corruptions = check->corruptions_fixed;
-	leaks = check->leaks_fixed;
-	if (ret < 0 || (!corruptions && !leaks))
-		return ret;
-	if (opt.output == QI_OUTPUT_HUMAN && !opt.quiet)
-		qi_checked_repaired(check);
-	*check = (struct qi_check){ .finding = qi_checked_finding,
-				    .corruptions_fixed = corruptions,
-				    .leaks_fixed = leaks };
-	return qi_check_image(n, check, e);
-}
-
 static int run(int argc, char **argv)
 {
 	QI_AUTO_GRAPH struct qi_graph *g = qi_new_graph();
@@ -71,6 +50,7 @@ static int run(int argc, char **argv)
 		.to_check = true,
 	};
 	struct qi_check check = { .finding = qi_checked_finding };
+	bool shown = opt.output == QI_OUTPUT_HUMAN && !opt.quiet;
 	struct qi_error e = { "" };
 	struct qi_node *n;
 	int ret;
@@ -81,7 +61,9 @@ static int run(int argc, char **argv)
 	ret = qi_open_image(g, argv[0], &how, opt.wait, &n, &e);
 	if (ret < 0)
 		return qi_report_as(ret, &e, QI_CHECK_NOT_DONE);
-	ret = check_as_wanted(n, &check, &e);
+	if (!opt.dry_run)
+		check.repair = (enum qi_repair)(opt.repair + 1);
+	ret = qi_checked_run(n, &check, shown, &e);
 	if (ret < 0)
 		return qi_report_as(ret, &e,
 				    ret == -ENOTSUP ? QI_CHECK_UNSUPPORTED :

@@ -85,7 +85,7 @@ json_t *qi_checked_json(const struct qi_check *c,
 	return o;
 }
 
-void qi_checked_repaired(const struct qi_check *c)
+static void print_repaired(const struct qi_check *c)
 {
 	printf("The following inconsistencies were found and repaired:\n\n"
 	       "    %llu leaked clusters\n"
@@ -93,6 +93,22 @@ void qi_checked_repaired(const struct qi_check *c)
 	       "Double checking the fixed image now...\n",
 	       (unsigned long long)c->leaks_fixed,
 	       (unsigned long long)c->corruptions_fixed);
+}
+
+int qi_checked_run(struct qi_node *n, struct qi_check *check, bool shown,
+		   struct qi_error *e)
+{
+	struct qi_check again = { .finding = qi_checked_finding };
+	int ret = qi_check_image(n, check, e);
+
+	if (ret < 0 || (!check->corruptions_fixed && !check->leaks_fixed))
+		return ret;
+	if (shown)
+		print_repaired(check);
+	again.corruptions_fixed = check->corruptions_fixed;
+	again.leaks_fixed = check->leaks_fixed;
+	*check = again;
+	return qi_check_image(n, check, e);
 }
 
 int qi_checked_code(const struct qi_check *c)

@@ -20,8 +20,12 @@ enum {
 
 /* For qi_check.finding: a line on stderr. */
 void qi_checked_finding(void *arg, const char *text);
-/* What was repaired, before the image is checked again. */
-void qi_checked_repaired(const struct qi_check *c);
+/*
+ * Check, repair if wanted, and check what was repaired; shown: that is said in
+ * between.
+ */
+int qi_checked_run(struct qi_node *n, struct qi_check *check, bool shown,
+		   struct qi_error *e);
 void qi_checked_text(const struct qi_check *c);
 json_t *qi_checked_json(const struct qi_check *c,
 			const struct qi_node_facts *facts);

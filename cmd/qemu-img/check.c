@@ -42,23 +42,6 @@ static bool take_repair(enum qi_repair *out)
 	return false;
 }
 
-/* Check, repair, and check what was repaired. */
-static int check_image(struct qi_node *n, struct qi_check *check, bool shown,
-		       struct qi_error *e)
-{
-	struct qi_check again = { .finding = qi_checked_finding };
-	int ret = qi_check_image(n, check, e);
-
-	if (ret < 0 || (!check->corruptions_fixed && !check->leaks_fixed))
-		return ret;
-	if (shown)
-		qi_checked_repaired(check);
-	again.corruptions_fixed = check->corruptions_fixed;
-	again.leaks_fixed = check->leaks_fixed;
-	*check = again;
-	return qi_check_image(n, check, e);
-}
-
 static int failed(int ret, const struct qi_error *e)
 {
 	if (ret != -ENOTSUP) {
@@ -98,7 +81,7 @@ static int run(int argc, char **argv)
 	if (qi_stock_open(g, argv[0], opt.image_opts, &how, &n) < 0)
 		return QI_CHECK_NOT_DONE;
 	json = output == QI_OUTPUT_JSON;
-	ret = check_image(n, &check, !json && !opt.quiet, &e);
+	ret = qi_checked_run(n, &check, !json && !opt.quiet, &e);
 	if (ret < 0)
 		return failed(ret, &e);
 	if (json && !opt.quiet)
