@@ -352,18 +352,35 @@ static int add_bitmaps(struct qi_image *img, const char *path,
 
 /* --------------------------------------------------------------- operations */
 
+/* Whatever is shared, and has no lock: what is read is not written over. */
+static int check_apart(const struct qi_node *src, const char *path,
+		       struct qi_error *e)
+{
+	if (!qi_graph_has_file(src->graph, path))
+		return 0;
+	return qi_stock(e,
+			qi_fail(e, EBUSY,
+				"'%s' is read, and cannot be written as well",
+				path),
+			"Failed to get \"write\" lock\nIs another process "
+			"using the image [%s]?",
+			path);
+}
+
 static int start(struct qi_image *img, struct qi_node *src, const char *path,
 		 const struct qi_convert *c, struct qi_error *e)
 {
 	struct qi_create create = c->target;
-	int ret;
+	int ret = 0;
 
 	create.size = src->facts.size;
 	create.ignores_size_option = true;
-	ret = qi_image_start(img, path, &create, e);
-	return ret ? qi_stock_context(e, ret, "%s: error while converting %s",
-				      path, create.format) :
-		     0;
+	if (create.in_place)
+		ret = check_apart(src, path, e);
+	if (!ret)
+		ret = qi_image_start(img, path, &create, e);
+	return ret && c->unmade ? qi_stock_context(e, ret, "%s", c->unmade) :
+				  ret;
 }
 
 int qi_convert_image(struct qi_node *src, const char *path,
@@ -399,6 +416,9 @@ static int check_into(struct qi_node *src, struct qi_node *n,
 		return qi_fail(e, EINVAL,
 			       "'%s' is read, and cannot be written as well",
 			       n->path);
+	if (n->graph != src->graph && check_apart(src, n->path, e))
+		return qi_stock_context(e, -EBUSY, "Could not open '%s'",
+					n->path);
 	if (n->facts.size < src->facts.size)
 		return qi_stock(
 			e,

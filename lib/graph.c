@@ -56,6 +56,19 @@ void qi_graph_free(struct qi_graph *g)
 	free(g);
 }
 
+bool qi_graph_has_file(const struct qi_graph *g, const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st))
+		return false;
+	for (const struct qi_node *n = g->nodes; n; n = n->next)
+		if ((n->file->dev == st.st_dev && n->file->ino == st.st_ino) ||
+		    (n->data->dev == st.st_dev && n->data->ino == st.st_ino))
+			return true;
+	return false;
+}
+
 struct qi_folders **qi_graph_folders(struct qi_graph *g)
 {
 	return &g->folders;

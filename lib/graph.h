@@ -12,6 +12,8 @@
 bool qi_node_is_file(const struct qi_node *n, const char *path);
 /* Does it rest on a file, by its header or by what the user said? */
 bool qi_node_wants_backing(const struct qi_node *n);
+/* Is it the file of a node of g, or where the guest data of one is? */
+bool qi_graph_has_file(const struct qi_graph *g, const char *path);
 /* -EACCES and why, unless n was opened for writing and may be written. */
 int qi_node_check_writable(struct qi_node *n, struct qi_error *e);
 /* A raw node of what is in f, which is the graph's from now on. */

@@ -77,6 +77,8 @@ struct qi_convert {
 	const struct qi_node *base;
 	/* It is the layer of the source that the target's backing file is. */
 	bool finds_base;
+	/* What qemu-img says first when a target cannot be made, or NULL. */
+	const char *unmade;
 	bool dry_run; /* qi_convert_into(): see whether it can be done */
 	/*
 	 * Zeroes that are at least that long, multiples of 512, become holes;

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "cmd/common/image.h"
 #include "cmd/common/print.h"
@@ -169,33 +168,6 @@ static int open_source(struct qi_graph *g, const struct task *t, int i,
 				      &t->snapshot, out);
 }
 
-/* Is it a file of the chain of n, or where that has its data? */
-static bool is_in_chain(const struct qi_node *n, const char *path)
-{
-	struct stat st, other;
-
-	if (stat(path, &st))
-		return false;
-	for (; n; n = qi_node_facts(n)->backing) {
-		if ((!stat(qi_node_facts(n)->path, &other) ||
-		     !stat(qi_node_data_path(n), &other)) &&
-		    other.st_dev == st.st_dev && other.st_ino == st.st_ino)
-			return true;
-	}
-	return false;
-}
-
-/* With -U no lock keeps an image from being copied onto itself. */
-static bool check_apart(const struct task *t, const struct qi_node *source)
-{
-	if (!opt.share || !is_in_chain(source, t->target))
-		return true;
-	qi_stock_say("%s: error while converting %s: Failed to get \"write\" "
-		     "lock\nIs another process using the image [%s]?",
-		     t->target, t->how.target.format, t->target);
-	return false;
-}
-
 /* Several are one disk, one after the other. */
 static int open_sources(struct qi_graph *g, const struct task *t,
 			struct qi_node **out)
@@ -210,8 +182,6 @@ static int open_sources(struct qi_graph *g, const struct task *t,
 	*out = NULL;
 	for (int i = 0; i < t->source_count && !ret; i++) {
 		ret = open_source(g, t, i, &parts[i].node);
-		if (!ret && !check_apart(t, parts[i].node))
-			ret = -EBUSY;
 		if (ret)
 			break;
 		parts[i].off = 0;
@@ -310,10 +280,14 @@ static void on_skipped(void *arg, const struct qi_skipped *s)
 
 static int convert_new(struct task *t, struct qi_node *source)
 {
+	QI_AUTO_TEXT char *unmade = qi_xprintf("%s: error while converting %s",
+					       t->target, t->how.target.format);
 	struct qi_copy_stats stats;
 	struct qi_error e = { "", "" };
-	int ret = qi_convert_image(source, t->path, &t->how, &stats, &e);
+	int ret;
 
+	t->how.unmade = unmade;
+	ret = qi_convert_image(source, t->path, &t->how, &stats, &e);
 	if (ret < 0)
 		qi_stock_fail(ret, &e);
 	return ret;

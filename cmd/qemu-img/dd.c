@@ -61,22 +61,10 @@ static int slice(struct qi_graph *g, struct qi_node *source,
 	return ret;
 }
 
-/* The library says what convert would. */
-static int failed(const char *name, int ret, const struct qi_error *e)
-{
-	QI_AUTO_TEXT char *prefix = qi_xprintf(
-		"%s: error while converting %s: ", name, opt.target_format);
-	const char *words = qi_stock_words(ret, e);
-	size_t n = strlen(prefix);
-
-	if (strncmp(words, prefix, n) != 0)
-		return qi_stock_say("%s", words);
-	return qi_stock_say("%s: error while creating output image: %s", name,
-			    words + n);
-}
-
 static int copy(const struct qi_dd *d)
 {
+	QI_AUTO_TEXT char *unmade =
+		qi_xprintf("%s: error while creating output image", d->out);
 	QI_AUTO_GRAPH struct qi_graph *g = qi_stock_graph();
 	struct qi_open how = { .format = opt.format,
 			       .access = QI_ACCESS_READ,
@@ -84,7 +72,8 @@ static int copy(const struct qi_dd *d)
 	struct qi_convert c = { .target = { .format = opt.target_format,
 					    .in_place = true,
 					    .ignores_size_option = true },
-				.no_holes = true };
+				.no_holes = true,
+				.unmade = unmade };
 	struct qi_copy_stats stats;
 	struct qi_error e = { "", "" };
 	struct qi_node *source, *part;
@@ -101,7 +90,7 @@ static int copy(const struct qi_dd *d)
 	if (!path || slice(g, source, d, &part) < 0)
 		return QI_EXIT_FAILED;
 	ret = qi_convert_image(part, path, &c, &stats, &e);
-	return ret < 0 ? failed(d->out, ret, &e) : QI_EXIT_OK;
+	return ret < 0 ? qi_stock_fail(ret, &e) : QI_EXIT_OK;
 }
 
 static int run(int argc, char **argv)
