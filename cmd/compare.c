@@ -90,7 +90,10 @@ static int run(int argc, char **argv)
 	if (opt.output == QI_OUTPUT_JSON) {
 		print_json(&result);
 	} else if (!opt.quiet) {
-		qi_compared_warn(&result, size[size[0] > size[1]]);
+		if (result.size_differs && result.result != QI_COMPARE_SIZE &&
+		    (result.result == QI_COMPARE_EQUAL ||
+		     result.off >= size[size[0] > size[1]]))
+			qi_compared_warn();
 		qi_compared_text(&result);
 	}
 	return result.result == QI_COMPARE_EQUAL ? QI_COMPARED_EQUAL :

@@ -6,14 +6,9 @@
 
 #include <stdio.h>
 
-void qi_compared_warn(const struct qi_comparison *c, uint64_t common)
+void qi_compared_warn(void)
 {
-	/* It is seen after the common part. */
-	bool warn = c->size_differs &&
-		    (c->result == QI_COMPARE_EQUAL || c->off >= common);
-
-	if (warn && c->result != QI_COMPARE_SIZE)
-		puts("Warning: Image size mismatch!");
+	puts("Warning: Image size mismatch!");
 }
 
 void qi_compared_text(const struct qi_comparison *c)

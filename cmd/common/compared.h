@@ -15,8 +15,8 @@ enum {
 	QI_COMPARED_NOT_READ = 4,
 };
 
-/* What is worth a warning before that; common: the smaller of both sizes. */
-void qi_compared_warn(const struct qi_comparison *c, uint64_t common);
+/* One is longer than the other; comes first, once the common part is equal. */
+void qi_compared_warn(void);
 void qi_compared_text(const struct qi_comparison *c);
 
 #endif

@@ -36,7 +36,7 @@ static struct {
 static void warn(void)
 {
 	if (watch.warns && !watch.warned && !opt.quiet)
-		puts("Warning: Image size mismatch!");
+		qi_compared_warn();
 	watch.warned = true;
 	fflush(stdout);
 }

@@ -2,9 +2,8 @@
 /*
  * info.c - qemu-img info
  */
-#include <errno.h>
 #include <stdio.h>
-#include <string.h>
+#include <stdlib.h>
 
 #include "cmd/common/image.h"
 #include "cmd/common/info.h"
@@ -44,16 +43,20 @@ static int show_one(struct qi_node *n, bool first, json_t *list,
 	return ret;
 }
 
-static int show(struct qi_node *head, bool json)
+/* The image and, with --backing-chain, those below it, in this order. */
+struct chain {
+	struct qi_node **node;
+	size_t count;
+};
+
+static int show(const struct chain *c, bool json)
 {
 	json_t *list = json ? json_array() : NULL;
 	struct qi_error e = { "", "" };
-	struct qi_node *n = head;
 	int ret = 0;
 
-	for (; n && ret >= 0;
-	     n = opt.backing_chain ? qi_node_facts(n)->backing : NULL)
-		ret = show_one(n, n == head, list, &e);
+	for (size_t i = 0; i < c->count && ret >= 0; i++)
+		ret = show_one(c->node[i], !i, list, &e);
 	if (ret < 0)
 		qi_stock_fail(ret, &e);
 	else if (json && opt.backing_chain)
@@ -64,70 +67,67 @@ static int show(struct qi_node *head, bool json)
 	return ret < 0 ? QI_EXIT_FAILED : QI_EXIT_OK;
 }
 
-/*
- * Whether each image below that one can be opened: QEMU opens them one by one,
- * and says so of that one alone.
- */
-static bool check_chain(const struct qi_node_facts *f)
+/* As QEMU does, images are opened one by one; false after a message. */
+static bool add(struct qi_graph *g, struct chain *c, const char *name,
+		bool is_options, const char *format)
 {
-	const char *format = f->backing_format;
-	QI_AUTO_TEXT char *path = qi_backing_path(f);
-	QI_AUTO_GRAPH struct qi_graph *g = NULL;
-	struct qi_open how = { .access = QI_ACCESS_READ,
+	struct qi_open how = { .format = format,
+			       .access = QI_ACCESS_READ,
 			       .force_share = opt.share,
 			       .no_backing = true };
-	static struct qi_list seen;
 	struct qi_node *n;
 
-	if (!path)
-		return true;
-	for (size_t i = 0; i < seen.count; i++) {
-		if (strcmp(seen.item[i], path) != 0)
+	if (qi_stock_add(g, name, is_options, &how, &n) < 0)
+		return false;
+	for (size_t i = 0; i < c->count; i++) {
+		if (c->node[i] != n)
 			continue;
 		qi_stock_say("Backing file '%s' creates an infinite loop.",
-			     path);
+			     name);
 		return false;
 	}
-	seen.item =
-		qi_xrealloc(seen.item, (seen.count + 1) * sizeof(*seen.item));
-	seen.item[seen.count++] = qi_stock_keep(path);
-	g = qi_stock_graph();
-	how.format = format;
-	return qi_stock_look(g, path, false, &how, &n) >= 0 &&
-	       check_chain(qi_node_facts(n));
+	c->node =
+		qi_xrealloc(c->node, (c->count + 1) * sizeof(struct qi_node *));
+	c->node[c->count++] = n;
+	return true;
 }
 
-static int open_image(struct qi_graph *g, const char *name, struct qi_open *how,
-		      struct qi_node **out)
+/* False after a message. */
+static bool open_chain(struct qi_graph *g, struct chain *c, const char *name)
 {
-	QI_AUTO_GRAPH struct qi_graph *alone = NULL;
+	bool good = add(g, c, name, opt.image_opts, opt.format);
+	struct qi_error e = { "", "" };
+	int ret;
 
-	if (opt.backing_chain) {
-		alone = qi_stock_graph();
-		if (qi_stock_look(alone, name, opt.image_opts, how, out) < 0 ||
-		    !check_chain(qi_node_facts(*out)))
-			return -EINVAL;
-		how->no_backing = false;
+	while (good && opt.backing_chain) {
+		const struct qi_node_facts *f =
+			qi_node_facts(c->node[c->count - 1]);
+		QI_AUTO_TEXT char *path = qi_backing_path(f);
+
+		if (!path)
+			break;
+		good = add(g, c, path, false, f->backing_format);
 	}
-	return qi_stock_look(g, name, opt.image_opts, how, out);
+	if (!good)
+		return false;
+	ret = qi_graph_lock(g, 0, &e);
+	if (ret < 0)
+		qi_stock_fail(ret, &e);
+	return ret >= 0;
 }
 
 static int run(int argc, char **argv)
 {
 	QI_AUTO_GRAPH struct qi_graph *g = qi_stock_graph();
-	struct qi_open how = { .format = opt.format,
-			       .access = QI_ACCESS_READ,
-			       .force_share = opt.share,
-			       .no_backing = true };
-	struct qi_node *n;
-	int output;
+	struct chain c = { NULL, 0 };
+	int output, code = QI_EXIT_FAILED;
 
 	if (argc != 1)
 		return qi_stock_mistake("Expecting one image file name");
-	if (!qi_stock_output(opt.output, &output) ||
-	    open_image(g, argv[0], &how, &n) < 0)
-		return QI_EXIT_FAILED;
-	return show(n, output == QI_OUTPUT_JSON);
+	if (qi_stock_output(opt.output, &output) && open_chain(g, &c, argv[0]))
+		code = show(&c, output == QI_OUTPUT_JSON);
+	free(c.node);
+	return code;
 }
 
 const struct qi_stock_command qi_stock_command_info = {

@@ -387,7 +387,7 @@ static int repair(const char *name, bool is_options, const struct qi_open *how)
 	return ret;
 }
 
-int qi_stock_look(struct qi_graph *g, const char *name, bool is_options,
+int qi_stock_open(struct qi_graph *g, const char *name, bool is_options,
 		  const struct qi_open *how, struct qi_node **out)
 {
 	struct qi_error e = { "", "" };
@@ -403,14 +403,6 @@ int qi_stock_look(struct qi_graph *g, const char *name, bool is_options,
 	ret = qi_graph_lock(g, 0, &e);
 	if (ret < 0)
 		qi_stock_fail(ret, &e);
-	return ret;
-}
-
-int qi_stock_open(struct qi_graph *g, const char *name, bool is_options,
-		  const struct qi_open *how, struct qi_node **out)
-{
-	int ret = qi_stock_look(g, name, is_options, how, out);
-
 	if (ret < 0 || !qi_node_facts(*out)->is_encrypted)
 		return ret;
 	/* A secret would not help here. */

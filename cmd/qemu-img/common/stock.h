@@ -120,10 +120,7 @@ struct qi_graph *qi_stock_graph(void);
  */
 int qi_stock_add(struct qi_graph *g, const char *name, bool is_options,
 		 const struct qi_open *how, struct qi_node **out);
-/* The same, and lock all of g: what is in it is not looked at. */
-int qi_stock_look(struct qi_graph *g, const char *name, bool is_options,
-		  const struct qi_open *how, struct qi_node **out);
-/* The same of one whose data can be read. 0 or negative, after a message. */
+/* The same of one whose data can be read, and lock all of g. 0 or negative. */
 int qi_stock_open(struct qi_graph *g, const char *name, bool is_options,
 		  const struct qi_open *how, struct qi_node **out);
 
