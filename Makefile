@@ -56,8 +56,10 @@ else
 # ------------------------------------------------------------ libraries
 
 need := zlib libzstd libxxhash jansson
-# Better with: faster zlib; nbd: names.
-want := libdeflate libnbd
+# Better with: faster zlib; nbd: names, by a library that is loaded when it is
+# needed, not linked.
+want := libdeflate
+lazy := libnbd
 
 # Asked once, and again by a clean or by `make deps`.
 $(B)/config.mk: Makefile
@@ -65,15 +67,17 @@ $(B)/config.mk: Makefile
 	@pkg-config --exists --print-errors $(need) || { \
 	  echo 'qimg needs pkg-config, $(need): run "make deps"' >&2; \
 	  exit 1; }
-	@pkgs='$(need)' def=; \
-	 for p in $(want); do \
-	   if pkg-config --exists $$p; then \
-	     pkgs="$$pkgs $$p"; \
-	     def="$$def -DHAVE_$$(echo $$p | tr a-z A-Z)"; \
-	   fi; \
+	@pkgs='$(need)' def= link=; \
+	 for p in $(want) $(lazy); do \
+	   pkg-config --exists $$p || continue; \
+	   pkgs="$$pkgs $$p"; \
+	   def="$$def -DHAVE_$$(echo $$p | tr a-z A-Z)"; \
+	 done; \
+	 for p in $$pkgs; do \
+	   case ' $(lazy) ' in *" $$p "*) ;; *) link="$$link $$p" ;; esac; \
 	 done; \
 	 { echo "LIB_CFLAGS := $$def $$(pkg-config --cflags $$pkgs)"; \
-	   echo "LIB_LIBS := $$(pkg-config --libs $$pkgs)"; } >$@
+	   echo "LIB_LIBS := $$(pkg-config --libs $$link) -ldl"; } >$@
 
 ifneq ($(filter-out clean uninstall,$(goals)),)
 include $(B)/config.mk

@@ -108,19 +108,20 @@ static struct qi_copy copy_of(struct qi_node *src, const struct qi_convert *c,
 	};
 }
 
-static int run(struct qi_copy *copy, const struct qi_convert *c,
+static int run(const struct qi_copy *base, const struct qi_convert *c,
 	       struct qi_copy_stats *stats, struct qi_error *e)
 {
 	struct qi_rate rate = QI_RATE(c->rate);
+	struct qi_copy copy = *base;
 	int ret;
 
 	if (c->rate)
-		copy->rate = &rate;
-	ret = qi_copy_run(copy, stats, e);
+		copy.rate = &rate;
+	ret = qi_copy_run(&copy, stats, e);
 	/* Not all of the disk may have been copied. */
-	if (!ret && copy->ranges && c->progress.fn)
-		c->progress.fn(c->progress.arg, copy->src->facts.size,
-			       copy->src->facts.size);
+	if (!ret && copy.ranges && c->progress.fn)
+		c->progress.fn(c->progress.arg, copy.src->facts.size,
+			       copy.src->facts.size);
 	return ret;
 }
 

@@ -25,13 +25,67 @@ int qi_nbd_open(struct qi_file **out, const struct qi_nbd_name *name,
 
 #else
 
+#include <dlfcn.h>
 #include <libnbd.h>
 #include <pthread.h>
+#include <stdio.h>
 
 #define MAX_DATA (16u << 20) /* of one request; every server takes that */
 #define MAX_RANGE (1u << 30) /* of one that has no data */
 #define STATUS "base:allocation"
 #define STATE_ZERO 2u
+
+/*
+ * Loaded by the first name that asks for it: libnbd brings libraries with it
+ * that take longer to load than most commands run.
+ */
+#define LIBRARY "libnbd.so.0"
+#define EACH_CALL(X)        \
+	X(add_meta_context) \
+	X(block_status)     \
+	X(can_flush)        \
+	X(can_meta_context) \
+	X(can_trim)         \
+	X(can_zero)         \
+	X(close)            \
+	X(connect_tcp)      \
+	X(connect_unix)     \
+	X(create)           \
+	X(flush)            \
+	X(get_errno)        \
+	X(get_error)        \
+	X(get_size)         \
+	X(is_read_only)     \
+	X(pread)            \
+	X(pwrite)           \
+	X(set_export_name)  \
+	X(shutdown)         \
+	X(trim)             \
+	X(zero)
+#define MEMBER(name) __typeof__(&nbd_##name) name;
+#define SYMBOL(name) { "nbd_" #name, (void **)&lib.name },
+
+static struct {
+	EACH_CALL(MEMBER)
+} lib;
+static const struct {
+	const char *name;
+	void **to;
+} symbols[] = { EACH_CALL(SYMBOL) };
+static char load_error[256]; /* empty when it is there */
+
+static void load(void)
+{
+	void *so = dlopen(LIBRARY, RTLD_LAZY | RTLD_LOCAL);
+
+	for (size_t i = 0; so && i < QI_ARRAY_SIZE(symbols); i++) {
+		*symbols[i].to = dlsym(so, symbols[i].name);
+		if (!*symbols[i].to)
+			so = NULL;
+	}
+	if (!so)
+		snprintf(load_error, sizeof(load_error), "%s", dlerror());
+}
 
 struct nbd {
 	pthread_mutex_t lock;
@@ -44,10 +98,10 @@ struct nbd {
 
 static int failed(const struct qi_file *f, const char *what, struct qi_error *e)
 {
-	int err = nbd_get_errno();
+	int err = lib.get_errno();
 
 	return qi_fail(e, err ? err : EIO, "cannot %s '%s': %s", what, f->name,
-		       nbd_get_error());
+		       lib.get_error());
 }
 
 static int remote_read(struct qi_file *f, uint64_t off, size_t len, void *buf,
@@ -60,7 +114,7 @@ static int remote_read(struct qi_file *f, uint64_t off, size_t len, void *buf,
 	while (len && !ret) {
 		size_t some = (size_t)qi_min(len, MAX_DATA);
 
-		if (nbd_pread(n->h, buf, some, off, 0))
+		if (lib.pread(n->h, buf, some, off, 0))
 			ret = failed(f, "read", e);
 		buf = (char *)buf + some;
 		off += some;
@@ -81,7 +135,7 @@ static int remote_write(struct qi_file *f, uint64_t off, size_t len,
 	while (len && !ret) {
 		size_t some = (size_t)qi_min(len, MAX_DATA);
 
-		if (nbd_pwrite(n->h, buf, some, off, 0))
+		if (lib.pwrite(n->h, buf, some, off, 0))
 			ret = failed(f, "write", e);
 		buf = (const char *)buf + some;
 		off += some;
@@ -104,7 +158,7 @@ static int remote_zero(struct qi_file *f, uint64_t off, uint64_t len, bool keep,
 	while (len && !ret) {
 		uint64_t some = qi_min(len, MAX_RANGE);
 
-		if (nbd_zero(n->h, some, off,
+		if (lib.zero(n->h, some, off,
 			     keep ? LIBNBD_CMD_FLAG_NO_HOLE : 0))
 			ret = failed(f, "write", e);
 		off += some;
@@ -123,7 +177,7 @@ static void remote_discard(struct qi_file *f, uint64_t off, uint64_t len)
 	while (len && n->can_trim) {
 		uint64_t some = qi_min(len, MAX_RANGE);
 
-		if (nbd_trim(n->h, some, off, 0))
+		if (lib.trim(n->h, some, off, 0))
 			break;
 		off += some;
 		len -= some;
@@ -137,7 +191,7 @@ static int remote_sync(struct qi_file *f, struct qi_error *e)
 	int ret = 0;
 
 	pthread_mutex_lock(&n->lock);
-	if (n->can_flush && nbd_flush(n->h, 0))
+	if (n->can_flush && lib.flush(n->h, 0))
 		ret = failed(f, "sync", e);
 	pthread_mutex_unlock(&n->lock);
 	return ret;
@@ -177,7 +231,7 @@ static uint64_t remote_run(const struct qi_file *f, uint64_t off, bool *hole)
 		n->run_start = n->run_end = off;
 		n->run_is_hole = false;
 		/* Who does not say gets read. */
-		if (nbd_block_status(n->h, qi_min(end - off, MAX_RANGE), off,
+		if (lib.block_status(n->h, qi_min(end - off, MAX_RANGE), off,
 				     (nbd_extent_callback){ .callback =
 								    on_status,
 							    .user_data = n },
@@ -196,7 +250,7 @@ static uint64_t remote_run(const struct qi_file *f, uint64_t off, bool *hole)
 
 static void nbd_free(struct nbd *n)
 {
-	nbd_close(n->h);
+	lib.close(n->h);
 	pthread_mutex_destroy(&n->lock);
 	free(n);
 }
@@ -205,7 +259,7 @@ static void remote_close(struct qi_file *f)
 {
 	struct nbd *n = f->handle;
 
-	nbd_shutdown(n->h, 0);
+	lib.shutdown(n->h, 0);
 	nbd_free(n);
 }
 
@@ -223,8 +277,8 @@ static const struct qi_file_ops nbd_ops = {
 static int refused(const struct qi_nbd_name *name, const char *path,
 		   struct qi_error *e)
 {
-	const char *why = nbd_get_error();
-	int err = nbd_get_errno();
+	const char *why = lib.get_error();
+	int err = lib.get_errno();
 	int ret =
 		qi_fail(e, err ? err : EIO, "cannot open '%s': %s", path, why);
 
@@ -243,37 +297,44 @@ static int refused(const struct qi_nbd_name *name, const char *path,
 
 static int connect_to(struct nbd *n, const struct qi_nbd_name *name)
 {
-	if (nbd_set_export_name(n->h, name->export) ||
-	    nbd_add_meta_context(n->h, STATUS))
+	if (lib.set_export_name(n->h, name->export) ||
+	    lib.add_meta_context(n->h, STATUS))
 		return -1;
-	return name->socket ? nbd_connect_unix(n->h, name->socket) :
-			      nbd_connect_tcp(n->h, name->host, name->port);
+	return name->socket ? lib.connect_unix(n->h, name->socket) :
+			      lib.connect_tcp(n->h, name->host, name->port);
 }
 
 int qi_nbd_open(struct qi_file **out, const struct qi_nbd_name *name,
 		const char *path, struct qi_error *e)
 {
-	struct nbd *n = calloc(1, sizeof(*n));
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	struct nbd *n;
 	int64_t size = -1;
 	int ret = 0;
 
+	pthread_once(&once, load);
+	if (*load_error)
+		return qi_fail(e, ENOTSUP,
+			       "cannot open '%s': libnbd cannot be loaded: %s",
+			       path, load_error);
+	n = calloc(1, sizeof(*n));
 	if (!n)
 		return qi_no_memory(e);
 	pthread_mutex_init(&n->lock, NULL);
-	n->h = nbd_create();
+	n->h = lib.create();
 	if (!n->h || connect_to(n, name))
 		ret = refused(name, path, e);
 	if (!ret)
-		size = nbd_get_size(n->h);
+		size = lib.get_size(n->h);
 	if (!ret && size < 0)
 		ret = refused(name, path, e);
 	if (!ret) {
-		n->has_status = nbd_can_meta_context(n->h, STATUS) == 1;
-		n->can_zero = nbd_can_zero(n->h) == 1;
-		n->can_trim = nbd_can_trim(n->h) == 1;
-		n->can_flush = nbd_can_flush(n->h) == 1;
+		n->has_status = lib.can_meta_context(n->h, STATUS) == 1;
+		n->can_zero = lib.can_zero(n->h) == 1;
+		n->can_trim = lib.can_trim(n->h) == 1;
+		n->can_flush = lib.can_flush(n->h) == 1;
 		ret = qi_file_wrap(out, path, (uint64_t)size,
-				   nbd_is_read_only(n->h) == 0, &nbd_ops, n, e);
+				   lib.is_read_only(n->h) == 0, &nbd_ops, n, e);
 	}
 	if (ret)
 		nbd_free(n);

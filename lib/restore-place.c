@@ -34,8 +34,9 @@ static int check_looks(const char *path, const char *format, struct qi_error *e)
 	const struct qi_format *found;
 	int ret = qi_file_open(&f, path, false, e);
 
-	if (!ret)
-		ret = qi_file_probe(f, &found, e);
+	if (ret)
+		return ret;
+	ret = qi_file_probe(f, &found, e);
 	if (ret || !strcmp(found->name, format))
 		return ret;
 	return qi_fail(e, EINVAL,

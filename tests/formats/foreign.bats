@@ -233,7 +233,7 @@ refuses() {
     make "$kind"
   done
   mkdir bad
-  perl -e '
+  perl -MFile::Basename -e '
     my ($rounds, $seed, @files) = @ARGV;
     my @evil = ("\xff" x 8, "\0" x 8, "\x7f" . "\xff" x 7, "\0\0\0\1\0\0\0\0");
     srand $seed;
@@ -249,7 +249,7 @@ refuses() {
           substr($data, $at + rand 120, 8) =
             substr($evil[rand @evil] x 2, rand 8, 1 + rand 8);
         }
-        open my $out, ">:raw", "bad/$n.$name" or die;
+        open my $out, ">:raw", "bad/$n." . basename $name or die;
         print $out $data or die;
       }
     }' "$(rounds 10)" "$seed" ./*.img
