@@ -12,7 +12,7 @@
 
 /* QEMU inflates without a zlib header and with any window. */
 #define RAW_DEFLATE_WINDOW (-15)
-#define ZLIB_LEVEL 6
+#define ZLIB_LEVEL 2
 #define ZSTD_LEVEL 3
 
 static int unpack_zlib(const void *src, size_t src_len, void *dst,

@@ -329,6 +329,7 @@ static int convert(struct task *t)
 		return ret;
 	if (!opt.no_create && !take_target(t))
 		return -EINVAL;
+	t->how.target.cache = QI_CACHE_UNSAFE;
 	if (!check_target(t, source) ||
 	    !qi_stock_cache(opt.cache, false, &t->how.target.cache))
 		return -EINVAL;
