@@ -12,7 +12,20 @@
 
 /* QEMU inflates without a zlib header and with any window. */
 #define RAW_DEFLATE_WINDOW (-15)
-#define ZLIB_LEVEL 2
+/*
+ * QEMU has zlib's level 6 with a window of 4 KiB, and zstd's level 3. Where
+ * clusters are much larger than that window, all of one as the window makes
+ * it smaller on level 2 of libdeflate; on 1 it would not always.
+ */
+#define ZLIB_LEVEL 6
+#ifdef HAVE_LIBDEFLATE
+#define ZLIB_WIDE_LEVEL 2
+#define ZLIB_MAX 12
+#else
+#define ZLIB_WIDE_LEVEL ZLIB_LEVEL
+#define ZLIB_MAX 9
+#endif
+#define ZLIB_WIDE 32768u
 #define ZSTD_LEVEL 3
 
 static int unpack_zlib(const void *src, size_t src_len, void *dst,
@@ -38,42 +51,61 @@ static int unpack_zlib(const void *src, size_t src_len, void *dst,
 	return ret;
 }
 
+/* What unpacks, kept by each thread for its life. */
+struct unpacker {
+	ZSTD_DCtx *zstd;
 #ifdef HAVE_LIBDEFLATE
-static pthread_key_t inflater_key;
-static pthread_once_t inflater_once = PTHREAD_ONCE_INIT;
+	struct libdeflate_decompressor *deflate;
+#endif
+};
 
-static void free_inflater(void *d)
+static pthread_key_t unpacker_key;
+static pthread_once_t unpacker_once = PTHREAD_ONCE_INIT;
+
+static void free_unpacker(void *arg)
 {
-	libdeflate_free_decompressor(d);
+	struct unpacker *u = arg;
+
+	ZSTD_freeDCtx(u->zstd);
+#ifdef HAVE_LIBDEFLATE
+	libdeflate_free_decompressor(u->deflate);
+#endif
+	free(u);
 }
 
-static void make_inflater_key(void)
+static void make_unpacker_key(void)
 {
-	pthread_key_create(&inflater_key, free_inflater);
+	pthread_key_create(&unpacker_key, free_unpacker);
 }
 
-/* One a thread, for the life of the thread. */
-static struct libdeflate_decompressor *thread_inflater(void)
+static struct unpacker *thread_unpacker(void)
 {
-	struct libdeflate_decompressor *d;
+	struct unpacker *u;
 
-	pthread_once(&inflater_once, make_inflater_key);
-	d = pthread_getspecific(inflater_key);
-	if (!d) {
-		d = libdeflate_alloc_decompressor();
-		pthread_setspecific(inflater_key, d);
+	pthread_once(&unpacker_once, make_unpacker_key);
+	u = pthread_getspecific(unpacker_key);
+	if (u)
+		return u;
+	u = calloc(1, sizeof(*u));
+	if (u && pthread_setspecific(unpacker_key, u)) {
+		free(u);
+		u = NULL;
 	}
-	return d;
+	return u;
 }
 
+#ifdef HAVE_LIBDEFLATE
 static int unpack_deflate(const void *src, size_t src_len, void *dst,
 			  size_t dst_len)
 {
-	struct libdeflate_decompressor *d = thread_inflater();
+	struct unpacker *u = thread_unpacker();
 	size_t in, out;
 
-	if (d &&
-	    libdeflate_deflate_decompress_ex(d, src, src_len, dst, dst_len, &in,
+	if (u && !u->deflate)
+		u->deflate = libdeflate_alloc_decompressor();
+	if (u && u->deflate &&
+	    libdeflate_deflate_decompress_ex(u->deflate, src, src_len, dst,
+					     dst_len, &in,
 					     &out) == LIBDEFLATE_SUCCESS &&
 	    out == dst_len)
 		return 0;
@@ -84,25 +116,39 @@ static int unpack_deflate(const void *src, size_t src_len, void *dst,
 #define unpack_deflate unpack_zlib
 #endif
 
+/* Into dst at once, without a window of zstd's own: most clusters. */
+static bool unpack_frame(ZSTD_DCtx *ctx, const void *src, size_t src_len,
+			 void *dst, size_t dst_len)
+{
+	size_t len = ZSTD_findFrameCompressedSize(src, src_len);
+
+	return !ZSTD_isError(len) &&
+	       ZSTD_decompressDCtx(ctx, dst, dst_len, src, len) == dst_len;
+}
+
 static int unpack_zstd(const void *src, size_t src_len, void *dst,
 		       size_t dst_len)
 {
-	ZSTD_DCtx *ctx = ZSTD_createDCtx();
+	struct unpacker *u = thread_unpacker();
 	ZSTD_outBuffer out = { dst, dst_len, 0 };
 	ZSTD_inBuffer in = { src, src_len, 0 };
 	size_t ret = 1;
 
-	if (!ctx)
+	if (u && !u->zstd)
+		u->zstd = ZSTD_createDCtx();
+	if (!u || !u->zstd)
 		return -ENOMEM;
+	if (unpack_frame(u->zstd, src, src_len, dst, dst_len))
+		return 0;
+	ZSTD_DCtx_reset(u->zstd, ZSTD_reset_session_only);
 	/* A cluster may be several frames; what follows them is padding. */
 	while (out.pos < out.size && in.pos < in.size) {
 		size_t before = in.pos + out.pos;
 
-		ret = ZSTD_decompressStream(ctx, &out, &in);
+		ret = ZSTD_decompressStream(u->zstd, &out, &in);
 		if (ZSTD_isError(ret) || in.pos + out.pos == before)
 			break;
 	}
-	ZSTD_freeDCtx(ctx);
 	return out.pos == out.size ? 0 : -EUCLEAN;
 }
 
@@ -124,36 +170,51 @@ struct qi_packer {
 #endif
 };
 
-static int start_deflate(struct qi_packer *p)
+static int start_deflate(struct qi_packer *p, int level)
 {
 #ifdef HAVE_LIBDEFLATE
-	p->deflate = libdeflate_alloc_compressor(ZLIB_LEVEL);
+	p->deflate = libdeflate_alloc_compressor(level);
 	return p->deflate ? 0 : -ENOMEM;
 #else
-	return deflateInit2(&p->deflate, ZLIB_LEVEL, Z_DEFLATED,
-			    RAW_DEFLATE_WINDOW, 9, Z_DEFAULT_STRATEGY) == Z_OK ?
+	return deflateInit2(&p->deflate, level, Z_DEFLATED, RAW_DEFLATE_WINDOW,
+			    9, Z_DEFAULT_STRATEGY) == Z_OK ?
 		       0 :
 		       -ENOMEM;
 #endif
 }
 
-int qi_packer_new(struct qi_packer **out, enum qi_codec codec)
+static int start_zstd(struct qi_packer *p, int level)
+{
+	p->zstd = ZSTD_createCCtx();
+	if (!p->zstd)
+		return -ENOMEM;
+	ZSTD_CCtx_setParameter(p->zstd, ZSTD_c_compressionLevel, level);
+	return 0;
+}
+
+unsigned qi_max_level(enum qi_codec codec)
+{
+	return codec == QI_CODEC_ZSTD ? (unsigned)ZSTD_maxCLevel() : ZLIB_MAX;
+}
+
+static unsigned usual_level(enum qi_codec codec, uint32_t unit)
+{
+	if (codec == QI_CODEC_ZSTD)
+		return ZSTD_LEVEL;
+	return unit < ZLIB_WIDE ? ZLIB_LEVEL : ZLIB_WIDE_LEVEL;
+}
+
+int qi_packer_new(struct qi_packer **out, const struct qi_writer *w)
 {
 	struct qi_packer *p = calloc(1, sizeof(*p));
-	int ret = -ENOMEM;
+	unsigned level = w->level ? w->level : usual_level(w->codec, w->unit);
+	int ret;
 
 	if (!p)
-		return ret;
-	p->codec = codec;
-	if (codec == QI_CODEC_ZSTD) {
-		p->zstd = ZSTD_createCCtx();
-		ret = p->zstd ? 0 : -ENOMEM;
-		if (!ret)
-			ZSTD_CCtx_setParameter(p->zstd, ZSTD_c_compressionLevel,
-					       ZSTD_LEVEL);
-	} else {
-		ret = start_deflate(p);
-	}
+		return -ENOMEM;
+	p->codec = w->codec;
+	ret = p->codec == QI_CODEC_ZSTD ? start_zstd(p, (int)level) :
+					  start_deflate(p, (int)level);
 	if (ret) {
 		free(p);
 		return ret;

@@ -96,7 +96,7 @@ static int worker_init(struct worker *k, struct engine *g)
 	if (!g->copy->compress || !g->w->ops || !g->w->ops->place_packed)
 		return 0;
 	k->packed = malloc(g->window);
-	return k->packed ? qi_packer_new(&k->packer, g->w->codec) : -ENOMEM;
+	return k->packed ? qi_packer_new(&k->packer, g->w) : -ENOMEM;
 }
 
 static unsigned thread_count(const struct qi_copy *copy)
@@ -104,6 +104,9 @@ static unsigned thread_count(const struct qi_copy *copy)
 	long n = copy->threads ? (long)copy->threads :
 				 sysconf(_SC_NPROCESSORS_ONLN);
 
+	/* Windows take unequal time to pack: some wait for their turn. */
+	if (!copy->threads && copy->compress)
+		n *= 2;
 	return n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : (unsigned)n;
 }
 

@@ -297,6 +297,7 @@ struct qi_writer {
 	bool starts_zero;    /* what is never written reads as zero */
 	bool writes_in_turn; /* data must be written before the next place() */
 	enum qi_codec codec; /* of packed units */
+	unsigned level;	     /* of packing; 0: as fast as QEMU's size allows */
 	/* The option that rules out place_packed(); NULL: none does. */
 	const char *unpacked_by;
 };
@@ -344,9 +345,11 @@ int qi_options_get_bool(const struct qi_options *o, const char *name, bool dflt,
 /* Exactly one unit out of (a prefix of) src. */
 int qi_unpack(enum qi_codec codec, const void *src, size_t src_len, void *dst,
 	      size_t dst_len);
-/* Bytes used, or 0 when it does not get smaller than dst_len. */
+/* Levels of packing are from 1, the fastest, to this. */
+unsigned qi_max_level(enum qi_codec codec);
 struct qi_packer;
-int qi_packer_new(struct qi_packer **out, enum qi_codec codec);
+int qi_packer_new(struct qi_packer **out, const struct qi_writer *w);
+/* Bytes used, or 0 when it does not get smaller than dst_len. */
 size_t qi_pack(struct qi_packer *p, const void *src, size_t src_len, void *dst,
 	       size_t dst_len);
 void qi_packer_free(struct qi_packer *p);

@@ -225,6 +225,7 @@ struct qi_format_option {
 	const char *arg;  /* "size", "str", "bool", "num" */
 	const char *help;
 	bool is_kept; /* how an image is made inside: a restore keeps it */
+	bool is_ours; /* QEMU does not have it, nor has the drop-in */
 };
 const char *const *qi_format_names(void);
 const struct qi_format_option *qi_format_options(const char *format);

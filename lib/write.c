@@ -159,7 +159,7 @@ static int write_packed(struct qi_writes *k, const struct qi_write *x,
 	uint32_t unit = k->w->unit;
 	int ret = 0;
 
-	if (!k->packer && qi_packer_new(&k->packer, k->w->codec))
+	if (!k->packer && qi_packer_new(&k->packer, k->w))
 		return qi_no_memory(e);
 	for (uint64_t at = 0; at < x->len && !ret; at += unit) {
 		uint64_t len = qi_min(x->len - at, unit), host;

@@ -538,6 +538,7 @@ static int start(struct builder *b, const struct qi_image_spec *spec,
 		.unit = 1u << h->cluster_bits,
 		.starts_zero = !h->backing_name,
 		.codec = h->codec,
+		.level = h->level,
 		.unpacked_by = unpacked,
 	};
 	b->file = file;

@@ -11,6 +11,8 @@ const struct qi_format_option qcow2_options[] = {
 	{ "backing_fmt", "str", "format of the base image" },
 	{ "cluster_size", "size", "512 to 2M (default 64k)", true },
 	{ "compat", "str", "v2 (0.10) or v3 (1.1, the default)", true },
+	{ "compression_level", "num", "1 (fastest) to 12 (zlib) or 22 (zstd)",
+	  .is_ours = true },
 	{ "compression_type", "str", "zlib (the default) or zstd", true },
 	{ "data_file", "str", "keep guest data in this file" },
 	{ "data_file_raw", "bool", "the data file is a raw image by itself" },
@@ -107,6 +109,25 @@ static int take_compression(struct qcow2_header *h, const struct qi_options *o,
 	h->incompatible |= QCOW2_INCOMPAT_COMPRESSION;
 	return needs_v3(h, "compression_type", "Non-zlib compression type is",
 			e);
+}
+
+static int take_level(struct qcow2_header *h, const struct qi_options *o,
+		      struct qi_error *e)
+{
+	unsigned max = qi_max_level(h->codec);
+	uint64_t level;
+
+	if (!qi_options_get(o, "compression_level"))
+		return 0;
+	if (qi_options_get_size(o, "compression_level", 0, &level, e) ||
+	    level < 1 || level > max)
+		return qi_fail(e, EINVAL,
+			       "option 'compression_level': must be from 1 to "
+			       "%u with %s",
+			       max,
+			       h->codec == QI_CODEC_ZSTD ? "zstd" : "zlib");
+	h->level = (unsigned)level;
+	return 0;
 }
 
 static int take_clusters(struct qcow2_header *h, const struct qi_options *o,
@@ -296,6 +317,8 @@ int qcow2_take_options(struct qcow2_header *h, const struct qi_image_spec *spec,
 		ret = take_version(h, o, e);
 	if (!ret)
 		ret = take_compression(h, o, e);
+	if (!ret)
+		ret = take_level(h, o, e);
 	if (!ret)
 		ret = take_clusters(h, o, e);
 	if (!ret)

@@ -35,6 +35,7 @@ struct qcow2_header {
 	unsigned refcount_order;
 	uint32_t length;
 	enum qi_codec codec;
+	unsigned level; /* of packing into a new image; 0: as usual */
 	uint8_t raw[QCOW2_HEADER_MAX]; /* as read: fields we do not know stay */
 	size_t extension_count;
 	struct qcow2_extension *extensions;

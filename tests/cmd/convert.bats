@@ -52,6 +52,44 @@ END
   qemu-img check --output json packed.qcow2 | jq -e '."compressed-clusters" > 0'
 }
 
+@test "levels of compression: ours is no larger than QEMU's, and can be chosen" {
+  local type level size cluster=8192
+  # Text, which gets much smaller with each level.
+  find "$QIMG_SRC"/{lib,formats,cmd,man} -type f -exec cat {} + >text.raw
+  truncate -s %64k text.raw
+  for type in zlib zstd; do
+    for size in 65536 $cluster; do
+      qemu-img convert -c -O qcow2 \
+        -o compression_type=$type,cluster_size="$size" text.raw stock.qcow2
+      qimg convert --force -c -O qcow2 \
+        -o compression_type=$type,cluster_size="$size" text.raw usual.qcow2
+      # But for the end of the last cluster.
+      [ "$(stat -c %s usual.qcow2)" -lt \
+        $(($(stat -c %s stock.qcow2) + size)) ]
+    done
+    for level in 1 9; do
+      qimg convert --force -c -O qcow2 \
+        -o compression_type=$type,cluster_size=$cluster \
+        -o compression_level=$level text.raw $level.qcow2
+      oracle_equal text.raw $level.qcow2
+    done
+    [ "$(stat -c %s 9.qcow2)" -le "$(stat -c %s usual.qcow2)" ]
+    [ "$(stat -c %s 9.qcow2)" -lt "$(stat -c %s 1.qcow2)" ]
+    [ "$(stat -c %s usual.qcow2)" -le "$(stat -c %s 1.qcow2)" ]
+  done
+  refuses 1 convert -c -O qcow2 -o compression_level=0 text.raw no.qcow2 : \
+    "must be from 1 to 12 with zlib"
+  refuses 1 convert -c -O qcow2 \
+    -o compression_type=zstd,compression_level=23 text.raw no.qcow2 : \
+    "must be from 1 to 22 with zstd"
+  # It is not an option of the drop-in, nor in its help.
+  ln -s "$QIMG" qemu-img
+  expect_code 1 ./qemu-img create -f qcow2 -o compression_level=1 no.qcow2 1M
+  [[ $stderr == *"Invalid parameter 'compression_level'"* ]]
+  [[ $(./qemu-img create -f qcow2 -o help) != *compression_level* ]]
+  [[ $(qimg create -f qcow2 -o help) == *compression_level* ]]
+}
+
 @test "odd sizes, an empty disk, nothing but zeroes" {
   local n
   for n in 0 512 65536 66048 1000448; do

@@ -58,16 +58,41 @@ static void test_short(enum qi_codec codec, struct qi_packer *p)
 	   "%s: a stream of half a cluster is refused", names[codec]);
 }
 
+/* Others may have made several frames of a cluster. */
+static void test_frames(struct qi_packer *p)
+{
+	uint8_t src[8192], packed[9000], back[8192];
+	size_t n, m;
+
+	fill_text(src, sizeof(src));
+	n = qi_pack(p, src, 3000, packed, 4000);
+	m = qi_pack(p, src + 3000, sizeof(src) - 3000, packed + n, 5000);
+	memset(packed + n + m, 0xee, sizeof(packed) - n - m);
+	ok(n && m &&
+		   !qi_unpack(QI_CODEC_ZSTD, packed, n + m + 300, back,
+			      sizeof(back)) &&
+		   !memcmp(src, back, sizeof(src)),
+	   "zstd: two frames are one cluster");
+	ok(qi_unpack(QI_CODEC_ZSTD, packed, n, back, sizeof(back)) < 0,
+	   "zstd: one of them is not");
+	ok(qi_unpack(QI_CODEC_ZSTD, packed, n + m, back, 3001) == 0 &&
+		   !memcmp(src, back, 3001),
+	   "zstd: what is more than a cluster is not looked at");
+}
+
 int main(void)
 {
 	for (enum qi_codec c = QI_CODEC_ZLIB; c <= QI_CODEC_ZSTD; c++) {
+		const struct qi_writer w = { .codec = c, .unit = 65536 };
 		struct qi_packer *p;
 
-		if (!ok(!qi_packer_new(&p, c), "%s: a packer", names[c]))
+		if (!ok(!qi_packer_new(&p, &w), "%s: a packer", names[c]))
 			continue;
 		for (unsigned bits = 9; bits <= 21; bits += 3)
 			test_size(c, p, (size_t)1 << bits);
 		test_short(c, p);
+		if (c == QI_CODEC_ZSTD)
+			test_frames(p);
 		qi_packer_free(p);
 	}
 	return tap_done();

@@ -100,7 +100,7 @@ static void help_line(const struct qi_format_option *o)
 void qi_stock_options_print(const struct qi_format_option *o, bool of_file)
 {
 	for (; o->name; o++)
-		if (of_file || !is_of_file(o->name))
+		if (!o->is_ours && (of_file || !is_of_file(o->name)))
 			help_line(o);
 }
 
@@ -126,7 +126,7 @@ int qi_stock_options_help(const char *format, const char *name)
 static const struct qi_format_option *find(const struct qi_format_option *o,
 					   const char *name)
 {
-	while (o && o->name && strcmp(o->name, name) != 0)
+	while (o && o->name && (o->is_ours || strcmp(o->name, name) != 0))
 		o++;
 	return o && o->name ? o : NULL;
 }
