@@ -299,3 +299,56 @@ directsync 2 9 99
 unsafe 0 1 1
 END
 }
+
+@test "-n: behind the end of the source a cluster keeps what it has" {
+  truncate -s $((2 * 1048576 + 512)) src.raw
+  qemu-img create -q -f qcow2 t.qcow2 3M
+  write t.qcow2 'write -P 9 0 3M'
+  as_qemu -n -f raw -O qcow2 src.raw t.qcow2
+}
+
+@test "-B: a file of the chain is no base in another format" {
+  qemu-img create -q -f qcow2 base.qcow2 1M
+  write base.qcow2 'write -P 3 0 1M'
+  qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 over.qcow2
+  qimg convert -O qcow2 -B base.qcow2 -F raw over.qcow2 new.qcow2
+  oracle_equal over.qcow2 new.qcow2
+}
+
+@test "the drop-in: nothing is made of itself, and what is there stays" {
+  ln -s "$QIMG" qemu-img
+  local name='json:{"driver":"qcow2",
+    "file":{"driver":"file","filename":"top.qcow2"},
+    "backing":{"driver":"qcow2",
+    "file":{"driver":"file","filename":"old.qcow2"}}}'
+  qemu-img create -q -f qcow2 old.qcow2 1M
+  qemu-img create -q -f qcow2 top.qcow2 1M
+  cp old.qcow2 self.qcow2
+  expect_code 1 ./qemu-img create -f qcow2 -b ./self.qcow2 -F qcow2 self.qcow2
+  [[ $stderr == *"would rest on itself"* ]]
+  cmp old.qcow2 self.qcow2
+  expect_code 1 ./qemu-img convert -U -O qcow2 self.qcow2 self.qcow2
+  cmp old.qcow2 self.qcow2
+  # A layer below that the image does not name.
+  expect_code 1 ./qemu-img commit -b other.qcow2 "$name"
+  [[ $stderr == *"Did not find 'other.qcow2' in the backing chain"* ]]
+}
+
+@test "the drop-in: two that make the same file do not remove it" {
+  ln -s "$QIMG" qemu-img
+  local n first
+  for ((n = 0; n < 20; n++)); do
+    rm -f new.qcow2
+    ./qemu-img create -q -f qcow2 new.qcow2 1M 2>/dev/null &
+    first=$!
+    ./qemu-img create -q -f qcow2 new.qcow2 1M 2>/dev/null || true
+    wait $first || true
+    oracle_check new.qcow2
+  done
+}
+
+@test "--salvage is not for what cannot be read at all" {
+  qemu-img create -q -f vmdk v.vmdk 1M
+  refuses 1 convert --salvage -O raw v.vmdk v.raw : "is not supported"
+  [ ! -e v.raw ]
+}
