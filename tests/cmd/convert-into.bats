@@ -334,19 +334,6 @@ END
   [[ $stderr == *"Did not find 'other.qcow2' in the backing chain"* ]]
 }
 
-@test "the drop-in: two that make the same file do not remove it" {
-  ln -s "$QIMG" qemu-img
-  local n first
-  for ((n = 0; n < 20; n++)); do
-    rm -f new.qcow2
-    ./qemu-img create -q -f qcow2 new.qcow2 1M 2>/dev/null &
-    first=$!
-    ./qemu-img create -q -f qcow2 new.qcow2 1M 2>/dev/null || true
-    wait $first || true
-    oracle_check new.qcow2
-  done
-}
-
 @test "--salvage is not for what cannot be read at all" {
   qemu-img create -q -f vmdk v.vmdk 1M
   refuses 1 convert --salvage -O raw v.vmdk v.raw : "is not supported"
