@@ -537,6 +537,7 @@ static int start(struct builder *b, const struct qi_image_spec *spec,
 		.size = h->size,
 		.unit = 1u << h->cluster_bits,
 		.starts_zero = !h->backing_name,
+		.shares = b->prealloc <= QI_PREALLOC_METADATA,
 		.codec = h->codec,
 		.unpacked_by = unpacked,
 	};
