@@ -9,8 +9,8 @@
  */
 #include "lib/engine.h"
 
-/* What is read of a run first. */
-#define HEAD_BYTES 4096u
+/* What is read of the end of a run, or of its start, first. */
+#define EDGE_BYTES 4096u
 
 bool qi_engine_shares(const struct engine *g)
 {
@@ -60,20 +60,6 @@ static struct qi_extent part_of(const struct qi_extent *x, uint64_t off,
 	return part;
 }
 
-/* 1: all zero. Most of what is not shows in its first bytes. */
-static int is_zero(struct worker *k, const struct qi_extent *x,
-		   struct qi_error *e)
-{
-	const struct qi_extent head =
-		part_of(x, x->off, qi_min(x->len, HEAD_BYTES));
-	int ret = qi_engine_read_extent(k, &head, k->buf, e);
-
-	if (ret || !qi_is_zero(k->buf, (size_t)head.len))
-		return ret;
-	ret = qi_engine_read_extent(k, x, k->buf, e);
-	return ret ? ret : qi_is_zero(k->buf, (size_t)x->len);
-}
-
 static void set_state(struct worker *k, uint64_t off, uint64_t len,
 		      enum unit_state state)
 {
@@ -83,24 +69,55 @@ static void set_state(struct worker *k, uint64_t off, uint64_t len,
 		k->state[first + i] = state;
 }
 
+static int look_at_all(struct worker *k, const struct qi_extent *x,
+		       uint64_t off, uint64_t len, struct qi_error *e)
+{
+	const struct qi_extent part = part_of(x, off, len);
+	int ret = qi_engine_read_extent(k, &part, k->buf, e);
+
+	if (!ret && qi_is_zero(k->buf, (size_t)len))
+		set_state(k, off, len, UNIT_ZERO);
+	return ret;
+}
+
+/*
+ * Two runs, [off, middle) and [middle, end), of which the second one may be
+ * empty: most that are not zero show it where they meet, so one call will do.
+ */
+static int look_at_two(struct worker *k, const struct qi_extent *x,
+		       uint64_t off, uint64_t middle, uint64_t end,
+		       struct qi_error *e)
+{
+	uint64_t before = qi_min(middle - off, EDGE_BYTES);
+	uint64_t after = qi_min(end - middle, EDGE_BYTES);
+	const struct qi_extent edge =
+		part_of(x, middle - before, before + after);
+	int ret = qi_engine_read_extent(k, &edge, k->buf, e);
+	bool first = !ret && qi_is_zero(k->buf, before);
+	bool second = !ret && after && qi_is_zero(k->buf + before, after);
+
+	if (first)
+		ret = look_at_all(k, x, off, middle - off, e);
+	if (second && !ret)
+		ret = look_at_all(k, x, middle, end - middle, e);
+	return ret;
+}
+
 static int look_at(struct worker *k, const struct qi_extent *x,
 		   struct qi_error *e)
 {
 	uint64_t grain = qi_max(k->engine->w->unit, SHARED_MIN);
 	uint64_t off = x->off, end = x->off + x->len;
+	int ret = 0;
 
-	while (off < end) {
-		uint64_t next = qi_min(qi_round_up(off + 1, grain), end);
-		const struct qi_extent part = part_of(x, off, next - off);
-		int ret = is_zero(k, &part, e);
+	while (off < end && !ret) {
+		uint64_t middle = qi_min(qi_round_up(off + 1, grain), end);
+		uint64_t next = qi_min(middle + grain, end);
 
-		if (ret < 0)
-			return ret;
-		if (ret)
-			set_state(k, off, part.len, UNIT_ZERO);
+		ret = look_at_two(k, x, off, middle, next, e);
 		off = next;
 	}
-	return 0;
+	return ret;
 }
 
 int qi_engine_look(struct worker *k, struct qi_error *e)
