@@ -14,6 +14,9 @@
 #include "cmd/common/print.h"
 #include "cmd/common/progress.h"
 
+/* Of -S: what is usual. */
+#define UNSAID QI_NO_OFFSET
+
 static struct {
 	const char *source_format, *format, *backing, *backing_format;
 	const char *snapshot;
@@ -21,11 +24,11 @@ static struct {
 	unsigned threads;
 	uint64_t hole, rate;
 	bool compress, no_create, target_is_zero, salvage;
-	bool bitmaps, skip_bitmaps, unused;
+	bool bitmaps, skip_bitmaps, offloads, unused;
 	bool force, force_share, dry_run, quiet;
 	int cache, source_cache;
 	int output, progress, wait;
-} opt = { .hole = QI_CONVERT_HOLE };
+} opt = { .hole = UNSAID };
 
 /* What could not be read, and which bitmaps are left out. */
 static struct {
@@ -81,7 +84,8 @@ static const struct qi_option options[] = {
 	QI_OPT_THREADS(&opt.threads),
 	QI_OPT_FLAG("oob", 'W', &opt.unused,
 		    "no effect: the order of writes is always free"),
-	QI_OPT_FLAG("copy-range-offloading", 'C', &opt.unused, "no effect"),
+	QI_OPT_FLAG("copy-range-offloading", 'C', &opt.offloads,
+		    "do not look for zeroes in data that is shared"),
 	QI_OPT_FLAG("force", 0, &opt.force, "replace an existing file"),
 	QI_OPT_OUTPUT(&opt.output),
 	QI_OPT_DRY_RUN(0, &opt.dry_run),
@@ -143,7 +147,8 @@ static struct qi_convert what_to_do(struct qi_node *source)
 		.threads = opt.threads,
 		.finds_base = true,
 		.dry_run = opt.dry_run,
-		.hole = opt.hole,
+		.hole = opt.hole == UNSAID ? 0 : opt.hole,
+		.offloads = opt.offloads,
 		.no_holes = !opt.hole,
 		.rate = opt.rate,
 		.reads_as_zero = opt.target_is_zero,
@@ -218,7 +223,7 @@ static const char *find_mistake(int argc)
 		return "--target-is-zero goes with -n";
 	if (opt.skip_bitmaps && !opt.bitmaps)
 		return "--skip-broken-bitmaps goes with --bitmaps";
-	if (opt.hole % 512 || opt.hole > 16u << 20)
+	if (opt.hole != UNSAID && (opt.hole % 512 || opt.hole > 16u << 20))
 		return "-S takes multiples of 512, up to 16M";
 	return NULL;
 }

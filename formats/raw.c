@@ -281,6 +281,7 @@ static int raw_build(struct qi_file *file, const struct qi_image_spec *spec,
 		ret = raw_start(file, spec->size, is_new, out, e);
 	if (ret)
 		return ret;
+	(*out)->shares = is_new && mode == QI_PREALLOC_OFF;
 	ret = qi_preallocate(*out, 0, spec->size, mode, e);
 	if (!ret && is_new && spec->has_first_block)
 		ret = write_first_block(file, spec->size, e);

@@ -14,8 +14,9 @@ static void note(struct worker *k, uint64_t off, uint64_t host_off,
 static int write_one(struct worker *k, const struct placed *p,
 		     struct qi_error *e)
 {
-	int ret = qi_file_write(k->engine->w->file, p->host_off, p->len,
-				p->data, e);
+	int ret = p->data ? qi_file_write(k->engine->w->file, p->host_off,
+					  p->len, p->data, e) :
+			    qi_engine_share(k, p, e);
 
 	return ret ? qi_stock(e, ret, "error while writing at byte %llu: %s",
 			      (unsigned long long)p->off, strerror(-ret)) :
@@ -37,7 +38,8 @@ static int place_plain(struct worker *k, size_t first, size_t count,
 {
 	struct qi_writer *w = k->engine->w;
 	uint64_t off = k->job.off + (uint64_t)first * w->unit;
-	const uint8_t *data = k->buf + first * w->unit;
+	const uint8_t *data = k->job.is_shared ? NULL :
+						 k->buf + first * w->unit;
 	uint64_t len = (uint64_t)count * w->unit;
 
 	while (len) {
@@ -52,7 +54,7 @@ static int place_plain(struct worker *k, size_t first, size_t count,
 		if (ret)
 			return ret;
 		off += host_len;
-		data += host_len;
+		data = data ? data + host_len : NULL;
 		len -= host_len;
 	}
 	return 0;

@@ -90,6 +90,40 @@ static bool plan_zero(struct engine *g, struct job *job)
 	return true;
 }
 
+/* A job of extents that can be shared, if there is one. */
+static int plan_shared(struct engine *g, struct job *job, struct qi_error *e)
+{
+	uint64_t max = qi_min((uint64_t)MAX_UNITS * g->w->unit, SHARED_BYTES);
+	uint64_t len;
+	int ret = 0;
+
+	job->off = g->range.off;
+	job->len = 0;
+	while (!ret && job->extent_count < MAX_EXTENTS &&
+	       (len = qi_min(qi_engine_can_share(g), max - job->len))) {
+		struct qi_extent *x = &job->extent[job->extent_count++];
+
+		*x = g->cur;
+		x->len = len;
+		job->len += len;
+		advance(g, len);
+		if (g->range.len)
+			ret = next_extent(g, e);
+	}
+	job->is_shared = job->len > 0;
+	return ret;
+}
+
+/* What of the current extent a window gets that has `left` bytes of room. */
+static uint64_t window_part(const struct engine *g, uint64_t left)
+{
+	uint64_t in = g->range.off & (g->w->unit - 1);
+	uint64_t len = qi_min(g->cur.len, left);
+
+	/* From the next unit on it may be shared. */
+	return g->shares && in ? qi_min(len, g->w->unit - in) : len;
+}
+
 int qi_engine_plan(struct engine *g, struct job *job, struct qi_error *e)
 {
 	int ret = next_range(g, e);
@@ -101,28 +135,35 @@ int qi_engine_plan(struct engine *g, struct job *job, struct qi_error *e)
 		return ret;
 	job->seq = g->next_seq++;
 	job->extent_count = 0;
-	job->is_zero = false;
+	job->is_zero = job->is_shared = false;
 	job->lost_error = 0;
 	if (plan_zero(g, job))
 		return 1;
+	ret = plan_shared(g, job, e);
+	if (ret || job->is_shared)
+		return ret ? ret : 1;
 	job->off = g->range.off;
 	job->len = qi_min(g->range.len,
 			  g->window - (g->range.off & (g->window - 1)));
 	for (uint64_t left = job->len; left;) {
 		struct qi_extent *x = &job->extent[job->extent_count];
 
+		ret = next_extent(g, e);
+		if (ret)
+			return ret;
+		if (job->extent_count && qi_engine_can_share(g)) {
+			job->len -= left;
+			break;
+		}
 		if (job->extent_count++ == MAX_EXTENTS)
 			return qi_fail(e, EFBIG,
 				       "'%s' has too many layers of "
 				       "odd sizes",
 				       g->copy->src->path);
-		ret = next_extent(g, e);
-		if (ret)
-			return ret;
 		*x = g->cur;
 		if (x->flags & QI_EXT_LOST)
 			job->lost_error = g->lost_error;
-		x->len = qi_min(x->len, left);
+		x->len = window_part(g, left);
 		left -= x->len;
 		advance(g, x->len);
 	}

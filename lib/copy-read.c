@@ -29,8 +29,8 @@ static void salvage(struct worker *k, const struct qi_extent *x)
 	}
 }
 
-static int read_extent(struct worker *k, const struct qi_extent *x,
-		       struct qi_error *e)
+int qi_engine_read_extent(struct worker *k, const struct qi_extent *x,
+			  uint8_t *to, struct qi_error *e)
 {
 	const struct qi_copy *copy = k->engine->copy;
 	int ret = 0;
@@ -43,8 +43,7 @@ static int read_extent(struct worker *k, const struct qi_extent *x,
 		ret = qi_rate_take(copy->rate, x->len, e);
 	if (ret)
 		return ret;
-	ret = qi_extent_read(x, x->off, (size_t)x->len,
-			     k->buf + (x->off - k->job.off), e);
+	ret = qi_extent_read(x, x->off, (size_t)x->len, to, e);
 	if (ret && copy->salvaged && ret != -ENOMEM) {
 		salvage(k, x);
 		return 0;
@@ -61,7 +60,9 @@ static int read_window(struct worker *k, struct qi_error *e)
 	size_t padded = (size_t)qi_round_up(job->len, k->engine->w->unit);
 
 	for (unsigned i = 0; i < job->extent_count; i++) {
-		int ret = read_extent(k, &job->extent[i], e);
+		const struct qi_extent *x = &job->extent[i];
+		int ret = qi_engine_read_extent(
+			k, x, k->buf + (x->off - job->off), e);
 
 		if (ret)
 			return ret;

@@ -60,7 +60,8 @@ static int run_job(struct worker *k, struct qi_error *e)
 	int ret;
 
 	if (!k->job.is_zero) {
-		ret = qi_engine_read(k, e);
+		ret = k->job.is_shared ? qi_engine_look(k, e) :
+					 qi_engine_read(k, e);
 		if (ret)
 			return ret;
 	}
@@ -165,6 +166,7 @@ int qi_copy_run(const struct qi_copy *copy, struct qi_copy_stats *stats,
 
 	*stats = (struct qi_copy_stats){ 0 };
 	take_hole(&g, copy->hole);
+	g.shares = qi_engine_shares(&g);
 	if (ret == -EINVAL)
 		return qi_fail(e, EINVAL,
 			       "'%s' was opened without its backing file",

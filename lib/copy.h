@@ -6,6 +6,9 @@
  * depends on order (where clusters go, the list of hashes) is done in turn,
  * so the result is the same for any number of threads. Memory is bounded by
  * the number of threads.
+ *
+ * Data that writer and source can share (qi_writer.shares, qi_file_can_clone())
+ * is not written, and not all of it is read: see copy-share.c.
  */
 #ifndef QI_COPY_H
 #define QI_COPY_H
@@ -26,6 +29,8 @@ struct qi_copy {
 	bool sees_holes;      /* of the file, see qi_scan_see_holes() */
 	bool no_holes;	      /* zeroes are data like any other */
 	bool skips_zero;      /* the target is zero where it is to be */
+	bool no_sharing;      /* of blocks with the source */
+	bool offloads;	      /* what is shared is not read for zeroes */
 	uint64_t hole;	      /* of zeroes between data, to be one; 0: a unit */
 	/*
 	 * What cannot be read is zero, and told of in ascending order, the

@@ -18,11 +18,22 @@
 /* Of an extent in a job: what its bytes are cannot be told. */
 #define QI_EXT_LOST (1u << 31)
 
-/* A piece of work: some bytes, or a run of zeroes of any length. */
+/*
+ * What of a run of data is not longer is as soon written as shared, and would
+ * only break up the file.
+ */
+#define SHARED_MIN (64u << 10)
+/* One call for that much, which ends before anybody waits for it. */
+#define SHARED_BYTES (64u << 20)
+
+/*
+ * A piece of work: a window of bytes, a run of zeroes of any length, or data of
+ * MAX_UNITS units at most whose extents can all be shared with the target.
+ */
 struct job {
 	uint64_t seq;
 	uint64_t off, len;
-	bool is_zero;
+	bool is_zero, is_shared;
 	int lost_error; /* of LOST extents */
 	unsigned extent_count;
 	struct qi_extent extent[MAX_EXTENTS];
@@ -34,7 +45,7 @@ enum unit_state { UNIT_ZERO, UNIT_PLAIN, UNIT_PACKED };
 struct placed {
 	uint64_t off;
 	uint64_t host_off;
-	const uint8_t *data;
+	const uint8_t *data; /* NULL: of the shared job */
 	size_t len;
 };
 
@@ -65,6 +76,11 @@ struct engine {
 	uint32_t window;
 	uint32_t grain; /* holes are that large and so aligned; 0: units */
 
+	bool shares;		     /* as far as copy and writer decide */
+	uint32_t block;		     /* of the file system, when it can */
+	const struct qi_file *asked; /* the last file; can it be shared? */
+	bool can_share;
+
 	pthread_mutex_t plan_lock;
 	struct qi_scan *scan;
 	struct qi_range range; /* what is left of the current one */
@@ -85,6 +101,19 @@ int qi_engine_plan(struct engine *g, struct job *job, struct qi_error *e);
 
 /* copy-read.c: read a window, find zeroes in it, pack and hash the rest. */
 int qi_engine_read(struct worker *k, struct qi_error *e);
+/* An extent, or a part of one, to some place in k->buf. */
+int qi_engine_read_extent(struct worker *k, const struct qi_extent *x,
+			  uint8_t *to, struct qi_error *e);
+
+/* copy-share.c: is there anything that could be shared? */
+bool qi_engine_shares(const struct engine *g);
+/* Bytes at range.off, with its extent in cur, that are; 0: none. */
+uint64_t qi_engine_can_share(struct engine *g);
+/* Find zeroes in a shared job. */
+int qi_engine_look(struct worker *k, struct qi_error *e);
+/* What of it was placed. */
+int qi_engine_share(struct worker *k, const struct placed *p,
+		    struct qi_error *e);
 
 /* copy-place.c: what is done in turn, */
 int qi_engine_place(struct worker *k, struct qi_error *e);

@@ -3,7 +3,7 @@
  * fault.c - a file layer that makes calls fail, for tests
  *
  * QIMG_FAULT=CALL:N:ACTION acts at the Nth call (from 1) of the given kind:
- * CALL is open, read, write, sync, truncate, fallocate, rename, link,
+ * CALL is open, read, write, sync, truncate, fallocate, clone, rename, link,
  * symlink, unlink, mkdir, rmdir, or change (any but open and read). ACTION is
  * kill, kill-after, or the number or name (EIO, ENOSPC) of an error. When it
  * acts, the file that QIMG_FAULT_LOG names is made: not every failure of a
@@ -27,6 +27,7 @@ enum call {
 	SYNC,
 	TRUNCATE,
 	FALLOCATE,
+	CLONE,
 	RENAME,
 	LINK,
 	SYMLINK,
@@ -38,8 +39,9 @@ enum call {
 };
 
 static const char *const call_names[CALLS] = {
-	"open", "read",	   "write",  "sync",  "truncate", "fallocate", "rename",
-	"link", "symlink", "unlink", "mkdir", "rmdir",	  "change",
+	"open",	     "read",  "write",	"sync",	  "truncate",
+	"fallocate", "clone", "rename", "link",	  "symlink",
+	"unlink",    "mkdir", "rmdir",	"change",
 };
 
 enum action { FAIL, KILL, KILL_AFTER };
@@ -124,6 +126,11 @@ static int faulty_fallocate(int fd, int mode, off_t off, off_t len)
 	FAULTY(FALLOCATE, int, fault.below->fallocate(fd, mode, off, len));
 }
 
+static int faulty_clone(int to, const struct file_clone_range *range)
+{
+	FAULTY(CLONE, int, fault.below->clone(to, range));
+}
+
 static int faulty_rename(const char *from, const char *to, unsigned flags)
 {
 	FAULTY(RENAME, int, fault.below->rename(from, to, flags));
@@ -162,6 +169,7 @@ static const struct qi_file_layer faulty_layer = {
 	.sync = faulty_sync,
 	.truncate = faulty_truncate,
 	.fallocate = faulty_fallocate,
+	.clone = faulty_clone,
 	.rename = faulty_rename,
 	.link = faulty_link,
 	.symlink = faulty_symlink,

@@ -24,6 +24,11 @@ static int kernel_rename(const char *from, const char *to, unsigned flags)
 	return renameat2(AT_FDCWD, from, AT_FDCWD, to, flags);
 }
 
+static int kernel_clone(int to, const struct file_clone_range *range)
+{
+	return ioctl(to, FICLONERANGE, range);
+}
+
 static const struct qi_file_layer kernel_layer = {
 	.open = kernel_open,
 	.close = close,
@@ -32,6 +37,7 @@ static const struct qi_file_layer kernel_layer = {
 	.sync = fdatasync,
 	.truncate = ftruncate,
 	.fallocate = fallocate,
+	.clone = kernel_clone,
 	.rename = kernel_rename,
 	.link = link,
 	.symlink = symlink,
@@ -357,6 +363,36 @@ int qi_file_write_zeroes(struct qi_file *f, uint64_t off, uint64_t len,
 		len -= n;
 	}
 	return ret;
+}
+
+bool qi_file_can_clone(const struct qi_file *to, const struct qi_file *from,
+		       uint32_t *block)
+{
+	/* What there is of `from` after its end: all is checked but that. */
+	struct file_clone_range none = { .src_fd = from->fd };
+	struct stat st;
+	int size;
+
+	if (to->ops || from->ops ||
+	    (to->dev == from->dev && to->ino == from->ino) ||
+	    fstat(from->fd, &st) || ioctl(to->fd, FIGETBSZ, &size))
+		return false;
+	none.src_offset = (uint64_t)st.st_size;
+	*block = (uint32_t)size;
+	return !ioctl(to->fd, FICLONERANGE, &none);
+}
+
+int qi_file_clone(struct qi_file *to, uint64_t to_off,
+		  const struct qi_file *from, uint64_t from_off, uint64_t len,
+		  struct qi_error *e)
+{
+	const struct file_clone_range range = { from->fd, from_off, len,
+						to_off };
+
+	if (qi_file_layer()->clone(to->fd, &range))
+		return 1;
+	note_end(to, to_off + len);
+	return to->syncs_writes ? qi_file_sync(to, e) : 0;
 }
 
 static bool punch(struct qi_file *f, uint64_t off, uint64_t len)

@@ -16,6 +16,7 @@
 #include "lib/qimg.h"
 
 struct qi_file;
+struct file_clone_range; /* of the kernel */
 
 struct qi_file_layer {
 	int (*open)(const char *path, int flags, mode_t mode);
@@ -25,6 +26,7 @@ struct qi_file_layer {
 	int (*sync)(int fd);
 	int (*truncate)(int fd, off_t size);
 	int (*fallocate)(int fd, int mode, off_t off, off_t len);
+	int (*clone)(int to, const struct file_clone_range *range);
 	int (*rename)(const char *from, const char *to, unsigned flags);
 	int (*link)(const char *from, const char *to);
 	int (*symlink)(const char *target, const char *path);
@@ -125,6 +127,20 @@ int qi_file_write(struct qi_file *f, uint64_t off, size_t len, const void *buf,
 		  struct qi_error *e);
 int qi_file_write_zeroes(struct qi_file *f, uint64_t off, uint64_t len,
 			 struct qi_error *e);
+/*
+ * Can a range of `from` be put into `to` without a copy of it: do both belong
+ * to one file system that lets files share blocks (reflink)? *block: what
+ * offsets and lengths must be multiples of. Nothing is changed.
+ */
+bool qi_file_can_clone(const struct qi_file *to, const struct qi_file *from,
+		       uint32_t *block);
+/*
+ * Do it: the range of `to` shares the blocks of `from` until one of them is
+ * written. 1: it cannot be done, and some of the range may be; write it then.
+ */
+int qi_file_clone(struct qi_file *to, uint64_t to_off,
+		  const struct qi_file *from, uint64_t from_off, uint64_t len,
+		  struct qi_error *e);
 /* Give f the mode, and where that is allowed the owner, of another file. */
 void qi_file_copy_mode(struct qi_file *f, const char *like);
 /* Make a range read as zero, as a hole where the file system can. */

@@ -291,10 +291,11 @@ struct qi_writer {
 	const struct qi_writer_ops *ops;
 	struct qi_file *file;
 	uint64_t size;
-	uint32_t unit;	     /* a power of two; the last one is padded */
-	uint32_t part;	     /* of a unit: for place_inside, zero_inside */
-	bool gets_backing;   /* set by the caller: zero() must be explicit */
-	bool starts_zero;    /* what is never written reads as zero */
+	uint32_t unit;	   /* a power of two; the last one is padded */
+	uint32_t part;	   /* of a unit: for place_inside, zero_inside */
+	bool gets_backing; /* set by the caller: zero() must be explicit */
+	bool starts_zero;  /* what is never written reads as zero */
+	bool shares; /* it may share blocks with files that have the data */
 	bool writes_in_turn; /* data must be written before the next place() */
 	enum qi_codec codec; /* of packed units */
 	unsigned level;	     /* of packing; 0: as fast as QEMU's size allows */

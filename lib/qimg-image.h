@@ -82,9 +82,12 @@ struct qi_convert {
 	bool dry_run; /* qi_convert_into(): see whether it can be done */
 	/*
 	 * Zeroes that are at least that long, multiples of 512, become holes;
-	 * 0: QI_CONVERT_HOLE. Clusters decide in formats that have them.
+	 * 0: QI_CONVERT_HOLE. Clusters decide in formats that have them. With
+	 * 0, a new image shares the blocks of data with the source where the
+	 * file system can; then shorter zeroes than 64 KiB stay data.
 	 */
 	uint64_t hole;
+	bool offloads;	    /* what is shared is not looked at for zeroes */
 	bool no_holes;	    /* zeroes are written like any other data */
 	uint64_t rate;	    /* bytes a second that are copied; 0: any */
 	bool reads_as_zero; /* qi_convert_into(): all of the target does */

@@ -147,6 +147,7 @@ static bool take(struct task *t)
 					  .in_place = true,
 					  .ignores_size_option = true };
 	how->compress = opt.compress;
+	how->offloads = opt.offload;
 	how->bitmaps = opt.bitmaps;
 	how->skips_bitmaps = opt.skip_broken_bitmaps;
 	how->salvages = opt.salvage;

@@ -99,10 +99,21 @@ small_disk() {
     skip "only root can mount a small file system"
 }
 
-unmount_small() {
-  if mountpoint -q "$BATS_TEST_TMPDIR/small" 2>/dev/null; then
-    umount "$BATS_TEST_TMPDIR/small"
+# sharing_disk TYPE: the same of a type, xfs or btrfs, whose files can share
+# blocks. It lives in memory.
+sharing_disk() {
+  small_disk 400M
+  truncate -s 320M small/disk
+  if ! "mkfs.$1" -q small/disk >/dev/null 2>&1 ||
+    ! mount -o loop small/disk small 2>/dev/null; then
+    skip "no file system of type $1 can be made and mounted"
   fi
+}
+
+unmount_small() {
+  while mountpoint -q "$BATS_TEST_TMPDIR/small" 2>/dev/null; do
+    umount "$BATS_TEST_TMPDIR/small" || return
+  done
 }
 
 # mkimage FILE SIZE SEED [OPTION...]: a qcow2 image with the pattern in it.
