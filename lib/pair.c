@@ -19,6 +19,8 @@ int qi_pair_init(struct qi_pair *p, struct qi_node *a, struct qi_node *b)
 			ret = -ENOMEM;
 		else if (node[i])
 			ret = qi_scan_new(&p->scan[i], node[i], NULL, 0, 0);
+		if (p->scan[i])
+			qi_scan_see_holes(p->scan[i]);
 	}
 	return ret;
 }

@@ -157,23 +157,26 @@ static bool compare_slowly(struct qcow2_checker *c, uint8_t *block,
 	return changed;
 }
 
-/* 64 refcounts of 16 bits: are they what was found? All of them 1? */
-static bool is_same(const uint8_t *stored, const uint16_t *found, bool *all_one)
+/* Eight bytes of a block in which all refcounts are `count`. */
+static uint64_t pattern_of(const struct qcow2 *q, uint64_t count)
 {
-	uint64_t different = 0, not_one = 0;
+	unsigned order = q->h.refcount_order;
+	uint64_t word = 0;
 
-	for (unsigned i = 0; i < 64; i += 4) {
-		uint64_t a, b;
+	for (unsigned i = 0; i < 64u >> order; i++)
+		qcow2_refcount_store((uint8_t *)&word, i, order, count);
+	return word;
+}
 
-		memcpy(&a, stored + (size_t)i * 2, sizeof(a));
-		memcpy(&b, found + i, sizeof(b));
-		if (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
-			a = (a & 0x00ff00ff00ff00ff) << 8 |
-			    (a >> 8 & 0x00ff00ff00ff00ff);
-		different |= a ^ b;
-		not_one |= b ^ 0x0001000100010001;
+/* Are 64 refcounts, `words` times eight bytes, this pattern? */
+static bool is_pattern(const uint8_t *stored, unsigned words, uint64_t pattern)
+{
+	uint64_t different = 0, word;
+
+	for (unsigned i = 0; i < words; i++) {
+		memcpy(&word, stored + i * sizeof(word), sizeof(word));
+		different |= word ^ pattern;
 	}
-	*all_one = !not_one;
 	return !different;
 }
 
@@ -181,32 +184,26 @@ static bool compare_block(struct qcow2_checker *c, uint8_t *block,
 			  uint64_t base, uint64_t from, uint64_t to,
 			  enum qcow2_fix fix)
 {
-	bool changed = false, all_one;
+	unsigned words = 1u << c->q->h.refcount_order;
+	uint64_t pattern = 0, pattern_count = 0, count;
+	bool changed = false;
 
-	if (c->q->h.refcount_order != 4)
-		return compare_slowly(c, block, base, from, to, fix);
 	for (uint64_t i = from; i < to; i += 64) {
 		uint64_t n = qi_min(64, to - i), at = (i - c->first) / 64;
+		const uint8_t *stored = block + (i - base) / 64 * words * 8;
 
-		if (n == 64 &&
-		    is_same(block + (size_t)(i - base) * 2,
-			    &c->narrow[i - c->first], &all_one) &&
-		    (all_one || !(c->owned[at] | c->shared[at])))
-			c->is_one[at] = all_one ? ~0ull : 0;
-		else
-			changed |=
-				compare_slowly(c, block, base, i, i + n, fix);
+		if (n == 64 && qcow2_counts_agree(&c->counts, at, &count)) {
+			if (count != pattern_count)
+				pattern = pattern_of(c->q, count);
+			pattern_count = count;
+			if (is_pattern(stored, words, pattern)) {
+				c->is_one[at] = count == 1 ? ~0ull : 0;
+				continue;
+			}
+		}
+		changed |= compare_slowly(c, block, base, i, i + n, fix);
 	}
 	return changed;
-}
-
-/* Without a block nothing may be in use. */
-static bool is_unused(const struct qcow2_checker *c, uint64_t from, uint64_t to)
-{
-	size_t n = (size_t)(to - from);
-
-	return c->narrow ? qi_is_zero(&c->narrow[from - c->first], n * 2) :
-			   qi_is_zero(&c->wide[from - c->first], n * 4);
 }
 
 /* Refcounts that cannot be read: nobody can say what they are. */
@@ -232,7 +229,8 @@ static int compare_range(struct qcow2_checker *c, uint64_t i,
 	ssize_t n;
 
 	if (!block) {
-		if (!is_unused(c, from, to))
+		/* Without a block nothing may be in use. */
+		if (qcow2_check_is_used(c, from, to))
 			compare_slowly(c, NULL, base, from, to, fix);
 		return 0;
 	}

@@ -14,7 +14,8 @@
 
 #include "formats/qcow2/check.h"
 
-/* Clusters in a window: 2 or 4 bytes and some bits of memory for each. */
+/* Clusters in a window: as many bits each as a refcount, 32 at most, and some
+ * more. */
 #define WINDOW_NARROW (18u << 20)
 #define WINDOW_WIDE (9u << 20)
 #define GROUPS 65536
@@ -44,38 +45,33 @@ void qcow2_check_say(struct qcow2_checker *c, const char *fmt, ...)
 
 /* ------------------------------------------------------------- counting */
 
-static void set_bits(uint64_t *map, uint64_t from, uint64_t to)
+/* The bits of [from, to) in the word that `from` is in. */
+static uint64_t bits_of(uint64_t from, uint64_t to)
 {
-	while (from < to) {
-		uint64_t n = qi_min(64 - from % 64, to - from);
+	uint64_t n = qi_min(64 - from % 64, to - from);
 
-		map[from / 64] |= (n == 64 ? ~0ull : (1ull << n) - 1)
-				  << from % 64;
-		from += n;
-	}
+	return (n == 64 ? ~0ull : (1ull << n) - 1) << from % 64;
 }
 
-static void add_one(struct qcow2_checker *c, uint64_t i)
+static void set_bits(uint64_t *map, uint64_t from, uint64_t to)
 {
-	if (qcow2_check_found(c, c->first + i) < c->max) {
-		if (c->narrow)
-			c->narrow[i]++;
-		else
-			c->wide[i]++;
-		return;
-	}
+	for (; from < to; from = qi_round_down(from, 64) + 64)
+		map[from / 64] |= bits_of(from, to);
+}
+
+static void too_many(struct qcow2_checker *c, uint64_t cluster)
+{
 	c->out->corruptions++;
 	qcow2_check_say(c,
 			"ERROR: cluster %llu has more references than "
 			"refcounts of %u bits can count",
-			(unsigned long long)(c->first + i),
+			(unsigned long long)cluster,
 			1u << c->q->h.refcount_order);
 }
 
 uint64_t qcow2_check_found(const struct qcow2_checker *c, uint64_t cluster)
 {
-	return c->narrow ? c->narrow[cluster - c->first] :
-			   c->wide[cluster - c->first];
+	return qcow2_counts_get(&c->counts, cluster - c->first);
 }
 
 /* Clusters [from, to), cut to the window; false when nothing is left. */
@@ -88,7 +84,7 @@ static bool clip(const struct qcow2_checker *c, uint64_t *from, uint64_t *to)
 
 void qcow2_check_add(struct qcow2_checker *c, uint64_t from, uint64_t to)
 {
-	uint64_t i;
+	uint64_t i, mask;
 
 	if (c->touches)
 		for (i = from / c->window; i <= (to - 1) / c->window; i++)
@@ -96,20 +92,14 @@ void qcow2_check_add(struct qcow2_checker *c, uint64_t from, uint64_t to)
 	c->last_used = qi_max(c->last_used, to - 1);
 	if (!clip(c, &from, &to))
 		return;
-	i = from - c->first;
 	to -= c->first;
-	/* Four at a time, as long as none of them is near its end. */
-	for (; c->max == UINT16_MAX && i + 4 <= to; i += 4) {
-		uint64_t four;
-
-		memcpy(&four, &c->narrow[i], sizeof(four));
-		if (four & 0x8000800080008000)
-			break;
-		four += 0x0001000100010001;
-		memcpy(&c->narrow[i], &four, sizeof(four));
+	for (i = from - c->first; i < to; i = qi_round_down(i, 64) + 64) {
+		mask = bits_of(i, to);
+		mask = qcow2_counts_add(&c->counts, i / 64, mask);
+		for (uint64_t full = i / 64 * 64; mask; mask >>= 1, full++)
+			if (mask & 1)
+				too_many(c, c->first + full);
 	}
-	for (; i < to; i++)
-		add_one(c, i);
 }
 
 bool qcow2_is_past_end(const struct qcow2 *q, uint64_t off, uint64_t len)
@@ -426,10 +416,10 @@ bool qcow2_checker_next(struct qcow2_checker *c)
 	c->end = qi_min(c->first + c->window, c->total);
 	c->is_suspect = false;
 	words = (size_t)(c->end - c->first) / 64 + 1;
-	if (c->narrow)
-		memset(c->narrow, 0, words * 64 * sizeof(*c->narrow));
-	else
-		memset(c->wide, 0, words * 64 * sizeof(*c->wide));
+	/* For the first they are as they were allocated. */
+	if (c->is_first)
+		return true;
+	qcow2_counts_clear(&c->counts);
 	memset(c->owned, 0, words * 8);
 	memset(c->shared, 0, words * 8);
 	memset(c->is_one, 0, words * 8);
@@ -442,8 +432,7 @@ bool qcow2_checker_next(struct qcow2_checker *c)
 
 void qcow2_checker_free(struct qcow2_checker *c)
 {
-	free(c->narrow);
-	free(c->wide);
+	qcow2_counts_free(&c->counts);
 	free(c->owned);
 	free(c->shared);
 	free(c->is_one);
@@ -458,18 +447,18 @@ void qcow2_checker_free(struct qcow2_checker *c)
 
 static bool allocate(struct qcow2_checker *c, size_t words)
 {
-	if (c->max > UINT16_MAX)
-		c->wide = malloc(words * 64 * sizeof(*c->wide));
-	else
-		c->narrow = malloc(words * 64 * sizeof(*c->narrow));
-	c->owned = malloc(words * 8);
-	c->shared = malloc(words * 8);
-	c->is_one = malloc(words * 8);
+	unsigned order = c->q->h.refcount_order;
+
+	if (!qcow2_counts_init(&c->counts, order > 4 ? 32 : 1u << order, words))
+		return false;
+	c->owned = calloc(words, 8);
+	c->shared = calloc(words, 8);
+	c->is_one = calloc(words, 8);
 	c->touched = calloc(GROUPS, sizeof(*c->touched));
 	c->table = qi_alloc_aligned(c->q->cluster_size);
 	c->piece = malloc(QCOW2_PIECE * sizeof(be64));
-	return (c->wide || c->narrow) && c->owned && c->shared && c->is_one &&
-	       c->touched && c->table && c->piece;
+	return c->owned && c->shared && c->is_one && c->touched && c->table &&
+	       c->piece;
 }
 
 int qcow2_checker_init(struct qcow2_checker *c, struct qcow2 *q,
@@ -483,7 +472,6 @@ int qcow2_checker_init(struct qcow2_checker *c, struct qcow2 *q,
 	ssize_t n;
 
 	*c = (struct qcow2_checker){ .q = q, .out = out, .total = total };
-	c->max = order > 4 ? UINT32_MAX : (1ull << (1u << order)) - 1;
 	/* Blocks do not lie in two windows. */
 	c->window = qi_round_down(order > 4 ? WINDOW_WIDE : WINDOW_NARROW,
 				  per_block);
@@ -520,8 +508,8 @@ int qcow2_check_pass(struct qcow2_checker *c, struct qcow2 *q,
 	if (!ret && want_clashes) {
 		size_t words = (size_t)qi_min(total, c->window) / 64 + 2;
 
-		c->tables = malloc(words * 8);
-		c->others = malloc(words * 8);
+		c->tables = calloc(words, 8);
+		c->others = calloc(words, 8);
 		if (!c->tables || !c->others)
 			ret = qi_no_memory(e);
 	}

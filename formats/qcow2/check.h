@@ -2,10 +2,11 @@
 /*
  * check.h - the parts of check and repair for each other
  *
- * check.c counts the references into a window of clusters; check-compare.c
- * compares them with the refcounts on disk; check-tables.c reads tables as
- * they are, whatever is in them. repair.c decides what is repaired in which
- * order; repair-tables.c, repair-bitmaps.c and repair-refcounts.c do it.
+ * check.c finds the references into a window of clusters; check-count.c counts
+ * them; check-compare.c compares them with the refcounts on disk;
+ * check-tables.c reads tables as they are, whatever is in them. repair.c
+ * decides what is repaired in which order; repair-tables.c, repair-bitmaps.c
+ * and repair-refcounts.c do it.
  */
 #ifndef QCOW2_CHECK_H
 #define QCOW2_CHECK_H
@@ -23,6 +24,13 @@ struct qcow2_clashes {
 	uint64_t *cluster;
 };
 
+/* A count of references for each cluster of a window; see check-count.c. */
+struct qcow2_counts {
+	uint64_t *bits;
+	unsigned planes, used; /* that a count can have; that some has */
+	size_t words;	       /* of 64 clusters, in a plane */
+};
+
 struct qcow2_checker {
 	struct qcow2 *q;
 	struct qi_check *out;
@@ -30,13 +38,8 @@ struct qcow2_checker {
 	uint64_t window, first, end;
 	bool is_first; /* window: report what is not about refcounts */
 	bool is_quiet;
-	/*
-	 * References found, for each cluster of the window; they stay at max,
-	 * the largest refcount that the image can store.
-	 */
-	uint16_t *narrow;
-	uint32_t *wide;
-	uint64_t max;
+	/* They stay at the largest refcount that the image can store. */
+	struct qcow2_counts counts;
 	/* Bits: active entries with and without the copied flag point here. */
 	uint64_t *owned, *shared;
 	uint64_t *is_one;	   /* bits: refcount on disk is 1 */
@@ -92,6 +95,25 @@ void qcow2_check_say(struct qcow2_checker *c, const char *fmt, ...)
 uint64_t qcow2_check_found(const struct qcow2_checker *c, uint64_t cluster);
 /* Does [off, off + len) end a cluster or more after the file? */
 bool qcow2_is_past_end(const struct qcow2 *q, uint64_t off, uint64_t len);
+
+/* ------------------------------------------------------ check-count.c */
+
+/* False: no memory. */
+bool qcow2_counts_init(struct qcow2_counts *n, unsigned planes, size_t words);
+void qcow2_counts_clear(struct qcow2_counts *n);
+void qcow2_counts_free(struct qcow2_counts *n);
+/*
+ * One more for the clusters of `mask` in word `at`; those are returned that
+ * have as many already as can be counted.
+ */
+uint64_t qcow2_counts_add(struct qcow2_counts *n, size_t at, uint64_t mask);
+uint64_t qcow2_counts_get(const struct qcow2_counts *n, uint64_t i);
+/* Have all clusters of a word the same count? */
+bool qcow2_counts_agree(const struct qcow2_counts *n, size_t at,
+			uint64_t *count);
+/* Has any cluster of [from, to) a reference? `from` is a multiple of 64. */
+bool qcow2_check_is_used(const struct qcow2_checker *c, uint64_t from,
+			 uint64_t to);
 
 /* --------------------------------------------------- check-compare.c */
 

@@ -145,8 +145,32 @@ static void decode(struct qcow2_header *h, const struct qcow2_disk_header *d)
 	h->length = be32_get(d->header_length);
 }
 
+/* The first cluster, of which the beginning is mostly all that is needed. */
+struct head {
+	const uint8_t *data;
+	size_t have;
+	uint8_t *all; /* or NULL; to be freed */
+};
+
+/* Have the first `len` bytes of the cluster, which are not more than it. */
+static int need(struct qcow2 *q, struct head *head, uint64_t len,
+		struct qi_error *e)
+{
+	ssize_t n;
+
+	if (len <= head->have)
+		return 0;
+	head->all = malloc(q->cluster_size);
+	if (!head->all)
+		return qi_no_memory(e);
+	head->data = head->all;
+	head->have = q->cluster_size;
+	n = qi_file_read_some(q->file, 0, q->cluster_size, head->all, e);
+	return n < 0 ? (int)n : 0;
+}
+
 /* Extensions lie between the header and the backing name (or the end). */
-static int read_extensions(struct qcow2 *q, const uint8_t *head, size_t len,
+static int read_extensions(struct qcow2 *q, struct head *head, size_t len,
 			   struct qi_error *e)
 {
 	struct qcow2_header *h = &q->h;
@@ -155,8 +179,11 @@ static int read_extensions(struct qcow2 *q, const uint8_t *head, size_t len,
 	while (pos + sizeof(struct qcow2_disk_extension) <= len) {
 		struct qcow2_disk_extension d;
 		uint32_t type, n;
+		int ret = need(q, head, pos + sizeof(d), e);
 
-		memcpy(&d, head + pos, sizeof(d));
+		if (ret)
+			return ret;
+		memcpy(&d, head->data + pos, sizeof(d));
 		type = be32_get(d.type);
 		n = be32_get(d.length);
 		if (type == QCOW2_EXT_END)
@@ -172,16 +199,21 @@ static int read_extensions(struct qcow2 *q, const uint8_t *head, size_t len,
 					"room",
 					type, n),
 				"Header extension too large");
-		if (append(h, type, head + pos, n))
+		ret = need(q, head, pos + n, e);
+		if (ret)
+			return ret;
+		if (append(h, type, head->data + pos, n))
 			return qi_no_memory(e);
 		pos += qi_round_up(n, 8);
 	}
 	return 0;
 }
 
-static int read_backing_name(struct qcow2 *q, const uint8_t *head, uint64_t off,
+static int read_backing_name(struct qcow2 *q, struct head *head, uint64_t off,
 			     uint32_t len, struct qi_error *e)
 {
+	int ret;
+
 	if (!off)
 		return 0;
 	if (len > QCOW2_MAX_BACKING_NAME || !qi_fits(off, len, q->cluster_size))
@@ -193,9 +225,10 @@ static int read_backing_name(struct qcow2 *q, const uint8_t *head, uint64_t off,
 				      (unsigned long long)off, len),
 			off > q->cluster_size ? "Invalid backing file offset" :
 						"Backing file name too long");
-	if (!len)
-		return 0;
-	q->h.backing_name = strndup((const char *)head + off, len);
+	ret = len ? need(q, head, off + len, e) : 0;
+	if (ret || !len)
+		return ret;
+	q->h.backing_name = strndup((const char *)head->data + off, len);
 	return q->h.backing_name ? 0 : qi_no_memory(e);
 }
 
@@ -226,7 +259,7 @@ static int read_compression(struct qcow2 *q, const struct qcow2_disk_header *d,
 	return 0;
 }
 
-static int read_rest(struct qcow2 *q, const uint8_t *head,
+static int read_rest(struct qcow2 *q, struct head *head,
 		     const struct qcow2_disk_header *d, struct qi_error *e)
 {
 	uint64_t backing = be64_get(d->backing_file_offset);
@@ -251,12 +284,14 @@ static int read_rest(struct qcow2 *q, const uint8_t *head,
 int qcow2_header_read(struct qcow2 *q, struct qi_error *e)
 {
 	struct qcow2_disk_header d;
-	QI_AUTOFREE uint8_t *head = NULL;
-	ssize_t n = qi_file_read_some(q->file, 0, sizeof(d), &d, e);
+	uint8_t start[QCOW2_HEADER_MAX];
+	struct head head = { .data = start };
+	ssize_t n = qi_file_read_some(q->file, 0, sizeof(start), start, e);
 	int ret;
 
 	if (n < 0)
 		return (int)n;
+	memcpy(&d, start, sizeof(d));
 	if (n < 8 || be32_get(d.magic) != QCOW2_MAGIC)
 		return qi_stock(e,
 				qi_fail(e, EINVAL,
@@ -271,16 +306,16 @@ int qcow2_header_read(struct qcow2 *q, struct qi_error *e)
 	q->l2_entry_size = q->h.incompatible & QCOW2_INCOMPAT_EXTENDED_L2 ? 16 :
 									    8;
 	q->l2_bits = q->h.cluster_bits - (q->l2_entry_size == 16 ? 4 : 3);
-	head = malloc(q->cluster_size);
-	if (!head)
-		return qi_no_memory(e);
-	n = qi_file_read_some(q->file, 0, q->cluster_size, head, e);
-	if (n < 0)
-		return (int)n;
-	if (n < (ssize_t)q->h.length)
+	if (q->file->size < q->h.length)
 		return qcow2_damaged(q, e, "the header is truncated");
-	memcpy(q->h.raw, head, qi_min(q->h.length, sizeof(q->h.raw)));
-	ret = read_rest(q, head, &d, e);
+	head.have = qi_min(sizeof(start), q->cluster_size);
+	ret = need(q, &head, q->h.length, e);
+	if (!ret) {
+		memcpy(q->h.raw, head.data,
+		       qi_min(q->h.length, sizeof(q->h.raw)));
+		ret = read_rest(q, &head, &d, e);
+	}
+	free(head.all);
 	return ret ? ret : qcow2_header_check_tables(q, e);
 }
 

@@ -99,6 +99,12 @@ static int block_of(struct qcow2 *q, uint64_t cluster, uint64_t *out,
 	return 0;
 }
 
+static uint64_t refcounts_per_slice(const struct qcow2 *q)
+{
+	return (uint64_t)qcow2_cache_slice_size(q->refcounts->blocks) * 8 >>
+	       q->h.refcount_order;
+}
+
 /* The slice with the refcount of a cluster, and its index in there. */
 static int find_slice(struct qcow2 *q, uint64_t cluster, uint8_t **data,
 		      uint64_t *index, struct qi_error *e)
@@ -132,11 +138,8 @@ int qcow2_refcount_get(struct qcow2 *q, uint64_t cluster, uint64_t *out,
 	return ret;
 }
 
-/* Change a value in a slice of the cache. */
-static int store(struct qcow2 *q, uint8_t *data, uint64_t index, uint64_t value,
-		 struct qi_error *e)
+static int note_change(struct qcow2 *q, uint8_t *data, struct qi_error *e)
 {
-	qcow2_refcount_store(data, index, q->h.refcount_order, value);
 	qcow2_cache_dirty(q->refcounts->blocks, data);
 	/* Too high on disk is a leak, and it is lowered only when it may be. */
 	if (qcow2_cache_is_filled(q->refcounts->blocks))
@@ -144,10 +147,19 @@ static int store(struct qcow2 *q, uint8_t *data, uint64_t index, uint64_t value,
 	return 0;
 }
 
-static int set(struct qcow2 *q, uint64_t cluster, uint64_t value,
-	       struct qi_error *e)
+/* Change a value in a slice of the cache. */
+static int store(struct qcow2 *q, uint8_t *data, uint64_t index, uint64_t value,
+		 struct qi_error *e)
 {
-	uint64_t index;
+	qcow2_refcount_store(data, index, q->h.refcount_order, value);
+	return note_change(q, data, e);
+}
+
+/* The refcounts of the first clusters, as many as one slice has, are 1. */
+static int set_some(struct qcow2 *q, uint64_t cluster, uint64_t count,
+		    uint64_t *done, struct qi_error *e)
+{
+	uint64_t index = 0;
 	uint8_t *data;
 	int ret = find_slice(q, cluster, &data, &index, e);
 
@@ -156,7 +168,10 @@ static int set(struct qcow2 *q, uint64_t cluster, uint64_t value,
 	if (!data)
 		return qcow2_damaged(q, e, "cluster %llu has no refcount block",
 				     (unsigned long long)cluster);
-	return store(q, data, index, value, e);
+	*done = qi_min(count, refcounts_per_slice(q) - index);
+	for (uint64_t i = index; i < index + *done; i++)
+		qcow2_refcount_store(data, i, q->h.refcount_order, 1);
+	return note_change(q, data, e);
 }
 
 int qcow2_check_overlap(struct qcow2 *q, uint64_t off, uint64_t len,
@@ -197,15 +212,14 @@ static int take(struct qcow2 *q, uint64_t first, uint64_t count,
 	int ret = qcow2_check_overlap(q, first * q->cluster_size,
 				      count * q->cluster_size, e);
 
-	for (uint64_t i = 0; i < count && !ret; i++)
-		ret = set(q, first + i, 1, e);
-	return ret;
-}
+	while (count && !ret) {
+		uint64_t done = 0;
 
-static uint64_t refcounts_per_slice(const struct qcow2 *q)
-{
-	return (uint64_t)qcow2_cache_slice_size(q->refcounts->blocks) * 8 >>
-	       q->h.refcount_order;
+		ret = set_some(q, first, count, &done, e);
+		first += done;
+		count -= done;
+	}
+	return ret;
 }
 
 /* The first free cluster from *cluster on, with a block to count it in. */

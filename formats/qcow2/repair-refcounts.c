@@ -25,15 +25,6 @@ static uint64_t entries_for(const struct plan *p, uint64_t clusters)
 	return ((clusters - 1) >> p->block_bits) + 1;
 }
 
-static bool is_any_used(const struct qcow2_checker *c, uint64_t from,
-			uint64_t to)
-{
-	size_t n = (size_t)(to - from);
-
-	return c->narrow ? !qi_is_zero(&c->narrow[from - c->first], n * 2) :
-			   !qi_is_zero(&c->wide[from - c->first], n * 4);
-}
-
 typedef int each_block(struct plan *p, struct qcow2_checker *c, uint64_t i,
 		       uint64_t from, uint64_t to, struct qi_error *e);
 
@@ -64,7 +55,7 @@ static int note_block(struct plan *p, struct qcow2_checker *c, uint64_t i,
 		      uint64_t from, uint64_t to, struct qi_error *e)
 {
 	(void)e;
-	if (is_any_used(c, from, to))
+	if (qcow2_check_is_used(c, from, to))
 		p->table[i] = be64_put(1);
 	return 0;
 }

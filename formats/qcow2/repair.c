@@ -233,29 +233,28 @@ static int look(struct qcow2 *q, const struct qi_check *out, bool is_quiet,
 	return ret;
 }
 
-/* One round; *again: something was changed. */
+/* One round; *again: something was changed since *now was looked at. */
 static int repair_round(struct qcow2 *q, struct qi_check *out, bool is_quiet,
-			struct state *first, uint64_t *flags, bool *again,
-			struct qi_error *e)
+			struct state *first, struct state *now, uint64_t *flags,
+			bool *again, struct qi_error *e)
 {
 	struct qcow2_checker c;
-	struct state now;
 	uint64_t fixed = *flags;
 	bool tables = false;
-	int ret = look(q, out, is_quiet, &c, &now, e);
+	int ret = look(q, out, is_quiet, &c, now, e);
 
 	if (!is_quiet)
-		*first = now;
+		*first = *now;
 	if (!ret && out->repair == QI_REPAIR_ALL)
 		ret = fix_tables(q, out, &c, &tables, e);
 	free(c.clashes.cluster);
 	if (!ret && tables) {
-		ret = look(q, out, true, &c, &now, e);
+		ret = look(q, out, true, &c, now, e);
 		free(c.clashes.cluster);
 	}
-	if (!ret && (now.refcounts_wrong || now.needs_rebuild || now.copied))
-		ret = fix_counts(q, out, &now, flags, e);
-	*again = tables || now.refcounts_wrong || now.needs_rebuild ||
+	if (!ret && (now->refcounts_wrong || now->needs_rebuild || now->copied))
+		ret = fix_counts(q, out, now, flags, e);
+	*again = tables || now->refcounts_wrong || now->needs_rebuild ||
 		 *flags != fixed;
 	return ret;
 }
@@ -279,18 +278,21 @@ static int clear_bits(struct qcow2 *q, struct qi_error *e)
 int qcow2_check_repair(struct qcow2 *q, struct qi_check *out,
 		       struct qi_error *e)
 {
-	struct state first = { .copied = 0 }, last;
+	struct state first = { .copied = 0 }, last = first;
 	struct qcow2_checker c;
 	uint64_t flags = 0;
 	bool again = true;
 	int ret = 0;
 
 	for (unsigned i = 0; i < MAX_ROUNDS && again && !ret; i++)
-		ret = repair_round(q, out, i > 0, &first, &flags, &again, e);
+		ret = repair_round(q, out, i > 0, &first, &last, &flags, &again,
+				   e);
 	if (ret)
 		return ret;
-	ret = look(q, out, true, &c, &last, e);
-	free(c.clashes.cluster);
+	if (again) {
+		ret = look(q, out, true, &c, &last, e);
+		free(c.clashes.cluster);
+	}
 	if (!ret && !last.counts.errors && !last.counts.corruptions)
 		ret = clear_bits(q, e);
 	last.counts.repair = out->repair;

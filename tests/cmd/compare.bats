@@ -128,3 +128,16 @@ same_verdict() {
   QIMG_FAULT=read:1:EIO refuses 2 compare b.raw c.raw : "Input/output error"
   QIMG_FAULT=read:5:EIO refuses 4 compare b.raw c.raw : "Input/output error"
 }
+
+@test "what the files of both images have as holes is not read" {
+  for name in a b; do
+    "$QIMG" create -q -f qcow2 -o preallocation=metadata $name.qcow2 1T
+  done
+  # All of it takes minutes to read.
+  run timeout 20 "$QIMG" compare a.qcow2 b.qcow2
+  [ "$status" = 0 ]
+  says "Images are identical."
+  qemu-io -c 'write -P 7 700G 512' b.qcow2 >/dev/null
+  expect_code 1 timeout 20 "$QIMG" compare a.qcow2 b.qcow2
+  says "Content mismatch at offset $((700 << 30))!"
+}

@@ -483,3 +483,16 @@ load common
   one_line 1 create -f qcow2 -b missing.qcow2 -F qcow2 a.qcow2
   [ -z "$(ls -A)" ]
 }
+
+@test "extensions that go on past the first 4 KiB of the header are read" {
+  qemu-img create -q -f qcow2 -o data_file=some.raw a.qcow2 1M
+  "$QIMG" info a.qcow2 >before
+  # An unknown one of 6000 bytes comes first now.
+  perl -e 'open F, "+<", "a.qcow2"; read F, $h, 4096;
+    substr($h, 112, 0) = pack("NN", 0x71696d67, 6000) . "x" x 6000;
+    seek F, 0, 0; print F $h'
+  "$QIMG" info a.qcow2 >after
+  diff before after
+  grep -q 'data file: some.raw' after
+  qemu-img info a.qcow2 | grep -q 'data file: some.raw'
+}
