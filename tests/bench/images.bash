@@ -106,17 +106,33 @@ make_huge() {
   with_bitmaps huge/disk.qcow2 $huge -g 4k
 }
 
-# A layer with data of its own; below it is less, and other.qcow2 differs there.
+# layer NAME BASE COMMAND: with what that qemu-io command writes.
+layer() {
+  "$theirs" create -q -f qcow2 -b "$2" -F qcow2 "$1"
+  qemu_io "$1" <<<"$3"
+}
+
+# base MIB: base.qcow2, on which the others are; it holds a quarter of that.
+base() {
+  "$theirs" create -q -f qcow2 base.qcow2 $((4 * $1))M
+  qemu_io base.qcow2 <<<"write -q -P 1 0 $(($1 / 4))M"
+}
+
 make_layers() {
-  local mib=$layer_mib
   (
     cd layers || exit
-    "$theirs" create -q -f qcow2 base.qcow2 $((4 * mib))M
-    qemu_io base.qcow2 <<<"write -q -P 1 0 $((mib / 4))M"
-    "$theirs" create -q -f qcow2 -b base.qcow2 -F qcow2 other.qcow2
-    qemu_io other.qcow2 <<<"write -q -P 2 0 $((mib / 8))M"
-    "$theirs" create -q -f qcow2 -b base.qcow2 -F qcow2 top.qcow2
-    qemu_io top.qcow2 <<<"write -q -P 3 ${mib}M ${mib}M"
+    base $layer_mib
+    layer top.qcow2 base.qcow2 "write -q -P 3 ${layer_mib}M ${layer_mib}M"
+  )
+}
+
+# Half of what base has is another in other.qcow2.
+make_bases() {
+  (
+    cd bases || exit
+    base $layer_mib
+    layer other.qcow2 base.qcow2 "write -q -P 2 0 $((layer_mib / 8))M"
+    layer top.qcow2 base.qcow2 "write -q -P 3 ${layer_mib}M 4M"
   )
 }
 

@@ -100,6 +100,7 @@ def text_begin:
 
 def text_end:
   "",
+  "limit: one plain pass over the same bytes, and qimg's time in terms of it",
   (.cases | "\(count(.met)) of \(count(.met != null)) reach their target, "
     + "\(count(."not-measured")) not measured, \(count(.failed)) failed, "
     + "\(count(.larger)) larger, \(count(."over-memory")) with too much memory");
