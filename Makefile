@@ -7,7 +7,8 @@
 #   make check-long  the same without samples, and long random lives: hours
 #   make lint        formatter, static analysis, scripts, man pages
 #   make demo        backups of a disk of real files, each point proved
-#   make bench       measurements
+#   make bench       measurements, about ten minutes; README=1 puts those next
+#                    to qemu-img into README.md
 #   make install     into DESTDIR/PREFIX; uninstall takes it away again
 #   make deps        install what building and testing need (needs root)
 #   make clean
@@ -116,7 +117,8 @@ Q := $(if $(V),,@)
 LIB_SRC := $(wildcard lib/*.c formats/*.c formats/*/*.c)
 CMD_SRC := $(wildcard cmd/*.c cmd/common/*.c cmd/qemu-img/*.c \
 	cmd/qemu-img/common/*.c)
-TEST_SRC := $(wildcard tests/lib/*.c tests/formats/*.c tests/cmd/*/*.c)
+TEST_SRC := $(wildcard tests/lib/*.c tests/formats/*.c tests/cmd/*/*.c \
+	tests/bench/*.c)
 
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o) $(B)/gen/formats.o
 CMD_OBJ := $(CMD_SRC:%.c=$(B)/%.o) $(B)/gen/commands.o \
@@ -218,8 +220,10 @@ lint:
 demo: all
 	@$(run) tests/demo
 
-bench: all
+bench: all $(B)/tests/bench/one
 	@$(run) tests/bench/run
+	$(if $(README),@$(run) tests/bench/speed --from $(B)/bench/speed.json \
+	  --readme)
 
 # -------------------------------------------------------------- install
 

@@ -56,8 +56,8 @@ since() {
   awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.3f", b - a }'
 }
 
-# qemu_io: runs the commands on stdin, and fails where one did.
+# qemu_io [IMAGE]: runs the commands on stdin, and fails where one did.
 qemu_io() {
-  qemu-io -f qcow2 vm.qcow2 >qemu-io.log 2>&1 || stop "qemu-io failed"
+  qemu-io ${1:+-f qcow2 "$1"} >qemu-io.log 2>&1 || stop "qemu-io failed"
   if grep -iE 'error|fail|invalid' qemu-io.log; then stop "qemu-io failed"; fi
 }
