@@ -27,6 +27,8 @@
 #endif
 #define ZLIB_WIDE 32768u
 #define ZSTD_LEVEL 3
+#define ZSTD_HASH_LOG 17
+#define ZSTD_CHAIN_LOG 16
 
 static int unpack_zlib(const void *src, size_t src_len, void *dst,
 		       size_t dst_len)
@@ -189,6 +191,11 @@ static int start_zstd(struct qi_packer *p, int level)
 	if (!p->zstd)
 		return -ENOMEM;
 	ZSTD_CCtx_setParameter(p->zstd, ZSTD_c_compressionLevel, level);
+	if (level != ZSTD_LEVEL)
+		return 0;
+	/* Those of long inputs: of clusters they make more, and sooner. */
+	ZSTD_CCtx_setParameter(p->zstd, ZSTD_c_hashLog, ZSTD_HASH_LOG);
+	ZSTD_CCtx_setParameter(p->zstd, ZSTD_c_chainLog, ZSTD_CHAIN_LOG);
 	return 0;
 }
 

@@ -105,9 +105,6 @@ static unsigned thread_count(const struct qi_copy *copy)
 	long n = copy->threads ? (long)copy->threads :
 				 sysconf(_SC_NPROCESSORS_ONLN);
 
-	/* Windows take unequal time to pack: some wait for their turn. */
-	if (!copy->threads && copy->compress)
-		n *= 2;
 	return n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : (unsigned)n;
 }
 

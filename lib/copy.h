@@ -22,7 +22,7 @@ struct qi_copy {
 	struct qi_ranges *ranges; /* what to copy, NULL: all. Not freed. */
 	struct qi_writer *writer; /* NULL: it is hashed alone */
 	bool compress;
-	unsigned threads;     /* 0: one a processor, or two when packing */
+	unsigned threads;     /* 0: one a processor */
 	struct qi_rate *rate; /* of the data that is read; NULL: any */
 	struct qi_progress progress;
 	struct qi_node *rest; /* has what is past the end of src; or NULL */
