@@ -368,8 +368,11 @@ int qi_file_write_zeroes(struct qi_file *f, uint64_t off, uint64_t len,
 bool qi_file_can_clone(const struct qi_file *to, const struct qi_file *from,
 		       uint32_t *block)
 {
-	/* What there is of `from` after its end: all is checked but that. */
-	struct file_clone_range none = { .src_fd = from->fd };
+	/*
+	 * What there is of `from` after its end: nothing. If it grows just
+	 * now there is something, for which that place in `to` is no good.
+	 */
+	struct file_clone_range none = { .src_fd = from->fd, .dest_offset = 1 };
 	struct stat st;
 	int size;
 

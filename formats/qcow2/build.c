@@ -4,8 +4,8 @@
  *
  * Clusters are laid out in guest order: header, L1 table, then each L2 table
  * before the data it maps. A refcount block goes where the clusters that it
- * counts end, the table to the end of the file. The layout depends on the
- * input alone. Nothing is ordered on disk, for the file has no name that
+ * counts end, the table to the end of the file. The layout depends on what
+ * is placed alone. Nothing is ordered on disk, for the file has no name that
  * counts until it is complete.
  */
 #include <errno.h>

@@ -170,8 +170,10 @@ make_chain() {
 mounted=
 
 unmount() {
-  [ -z "$mounted" ] || umount "$work/$mounted"
+  [ -n "$mounted" ] || return 0
+  umount "$work/$mounted"
   rm -f "$mounted.img"
+  unset "made[$mounted]"
   mounted=
 }
 
