@@ -144,6 +144,7 @@ static bool take(struct task *t)
 		opt.target_format = "raw";
 	how->target = (struct qi_create){ .format = opt.target_format,
 					  .size = QI_NO_OFFSET,
+					  .cache = QI_CACHE_UNSAFE,
 					  .in_place = true,
 					  .ignores_size_option = true };
 	how->compress = opt.compress;
@@ -330,7 +331,6 @@ static int convert(struct task *t)
 		return ret;
 	if (!opt.no_create && !take_target(t))
 		return -EINVAL;
-	t->how.target.cache = QI_CACHE_UNSAFE;
 	if (!check_target(t, source) ||
 	    !qi_stock_cache(opt.cache, false, &t->how.target.cache))
 		return -EINVAL;

@@ -14,8 +14,7 @@
 
 #include "formats/qcow2/check.h"
 
-/* Clusters in a window: as many bits each as a refcount, 32 at most, and some
- * more. */
+/* Clusters in a window, with 32 bits of counts each at most, and a few more. */
 #define WINDOW_NARROW (18u << 20)
 #define WINDOW_WIDE (9u << 20)
 #define GROUPS 65536
@@ -84,7 +83,7 @@ static bool clip(const struct qcow2_checker *c, uint64_t *from, uint64_t *to)
 
 void qcow2_check_add(struct qcow2_checker *c, uint64_t from, uint64_t to)
 {
-	uint64_t i, mask;
+	uint64_t i;
 
 	if (c->touches)
 		for (i = from / c->window; i <= (to - 1) / c->window; i++)
@@ -94,8 +93,9 @@ void qcow2_check_add(struct qcow2_checker *c, uint64_t from, uint64_t to)
 		return;
 	to -= c->first;
 	for (i = from - c->first; i < to; i = qi_round_down(i, 64) + 64) {
-		mask = bits_of(i, to);
-		mask = qcow2_counts_add(&c->counts, i / 64, mask);
+		uint64_t mask =
+			qcow2_counts_add(&c->counts, i / 64, bits_of(i, to));
+
 		for (uint64_t full = i / 64 * 64; mask; mask >>= 1, full++)
 			if (mask & 1)
 				too_many(c, c->first + full);
