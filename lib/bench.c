@@ -9,6 +9,7 @@
 #include <pthread.h>
 
 #include "lib/graph.h"
+#include "lib/threads.h"
 #include "lib/write.h"
 
 #define MAX_THREADS 64
@@ -28,7 +29,6 @@ struct run {
 
 struct worker {
 	struct run *run;
-	pthread_t thread;
 	uint8_t *buf;
 };
 
@@ -173,8 +173,6 @@ static void *work(void *arg)
 
 static int run_workers(struct run *r, struct worker *all, unsigned count)
 {
-	unsigned started = 0;
-
 	for (unsigned i = 0; i < count; i++) {
 		all[i].run = r;
 		all[i].buf = qi_alloc_aligned(qi_max(r->b->len, 1));
@@ -182,12 +180,7 @@ static int run_workers(struct run *r, struct worker *all, unsigned count)
 			return qi_no_memory(&r->error);
 		memset(all[i].buf, r->b->pattern, r->b->len);
 	}
-	for (unsigned i = 1; i < count; i++, started++)
-		if (pthread_create(&all[i].thread, NULL, work, &all[i]))
-			break;
-	work(&all[0]);
-	for (unsigned i = 1; i <= started; i++)
-		pthread_join(all[i].thread, NULL);
+	qi_run_threads(work, all, sizeof(*all), count);
 	return -(int)r->failed;
 }
 

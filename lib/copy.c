@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* copy.c - the copy engine: plan, read and pack in parallel, place in turn */
 #include <errno.h>
-#include <unistd.h>
 
 #include "lib/engine.h"
+#include "lib/threads.h"
 
 static int take_job(struct worker *k, struct qi_error *e)
 {
@@ -100,29 +100,13 @@ static int worker_init(struct worker *k, struct engine *g)
 	return k->packed ? qi_packer_new(&k->packer, g->w) : -ENOMEM;
 }
 
-static unsigned thread_count(const struct qi_copy *copy)
-{
-	long n = copy->threads ? (long)copy->threads :
-				 sysconf(_SC_NPROCESSORS_ONLN);
-
-	return n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : (unsigned)n;
-}
-
 static int run_workers(struct engine *g, struct worker *workers, unsigned count,
 		       struct qi_error *e)
 {
-	unsigned started = 0;
-
 	for (unsigned i = 0; i < count; i++)
 		if (worker_init(&workers[i], g))
 			return qi_no_memory(e);
-	/* The caller's thread is the first worker. */
-	for (unsigned i = 1; i < count; i++, started++)
-		if (pthread_create(&workers[i].thread, NULL, work, &workers[i]))
-			break;
-	work(&workers[0]);
-	for (unsigned i = 1; i <= started; i++)
-		pthread_join(workers[i].thread, NULL);
+	qi_run_threads(work, workers, sizeof(*workers), count);
 	if (g->failed && e)
 		*e = g->error;
 	return g->failed;
@@ -144,7 +128,7 @@ static void take_hole(struct engine *g, uint64_t hole)
 int qi_copy_run(const struct qi_copy *copy, struct qi_copy_stats *stats,
 		struct qi_error *e)
 {
-	unsigned count = thread_count(copy);
+	unsigned count = qi_thread_count(copy->threads);
 	struct qi_writer none = { .unit = QI_HASH_UNIT };
 	struct qi_writer *w = copy->writer ? copy->writer : &none;
 	struct engine g = {

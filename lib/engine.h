@@ -12,7 +12,6 @@
 #define MAX_UNITS 2048
 /* Sectors in a window, and ends of layers at odd places. */
 #define MAX_EXTENTS (MAX_WINDOW / 512 + 64)
-#define MAX_THREADS 16
 /* What is read again when more could not be read. */
 #define SALVAGE_BYTES 512u
 /* Of an extent in a job: what its bytes are cannot be told. */
@@ -51,7 +50,6 @@ struct placed {
 
 struct worker {
 	struct engine *engine;
-	pthread_t thread;
 	struct job job;
 	uint8_t *buf;	 /* a window */
 	uint8_t *packed; /* as large; each unit in its place */

@@ -4,7 +4,6 @@
 
 #include "lib/pair.h"
 
-#define PIECE (1u << 20)
 #define SECTOR 512
 
 int qi_pair_init(struct qi_pair *p, struct qi_node *a, struct qi_node *b)
@@ -14,7 +13,7 @@ int qi_pair_init(struct qi_pair *p, struct qi_node *a, struct qi_node *b)
 
 	*p = (struct qi_pair){ 0 };
 	for (int i = 0; i < 2 && !ret; i++) {
-		p->buf[i] = qi_alloc_aligned(PIECE);
+		p->buf[i] = qi_alloc_aligned(QI_PAIR_PIECE);
 		if (!p->buf[i])
 			ret = -ENOMEM;
 		else if (node[i])
@@ -89,7 +88,7 @@ int qi_pair_compare(struct qi_pair *p, uint64_t len, uint64_t *looked,
 		int ret = qi_interrupted(e);
 
 		p->read_len = 0;
-		n = (size_t)qi_min(len, PIECE);
+		n = (size_t)qi_min(len, QI_PAIR_PIECE);
 		for (int side = 0; side < 2 && !ret; side++)
 			ret = qi_extent_read(&p->x[side], p->pos, n,
 					     p->buf[side], e);
@@ -108,6 +107,14 @@ int qi_pair_compare(struct qi_pair *p, uint64_t len, uint64_t *looked,
 		i += SECTOR;
 	*equal = i;
 	return 0;
+}
+
+void qi_pair_take(struct qi_pair *p, const struct qi_pair *from)
+{
+	p->pos = from->pos;
+	p->x[0] = from->x[0];
+	p->x[1] = from->x[1];
+	p->read_len = 0;
 }
 
 void qi_pair_skip(struct qi_pair *p, uint64_t len)

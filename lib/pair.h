@@ -2,12 +2,14 @@
 /*
  * pair.h - two guest views side by side, to find where they differ
  *
- * Data is read only where the extents leave a doubt.
+ * Data is read only where the extents leave a doubt. A pair has one thread.
  */
 #ifndef QI_PAIR_H
 #define QI_PAIR_H
 
 #include "lib/format.h"
+
+#define QI_PAIR_PIECE (1u << 20) /* bytes that are read at once */
 
 struct qi_pair {
 	struct qi_scan *scan[2]; /* NULL: that side reads as zero */
@@ -32,6 +34,8 @@ bool qi_pair_is_equal(const struct qi_pair *p);
  */
 int qi_pair_compare(struct qi_pair *p, uint64_t len, uint64_t *looked,
 		    uint64_t *equal, struct qi_error *e);
+/* Have p look at what `from` is at, in another thread. */
+void qi_pair_take(struct qi_pair *p, const struct qi_pair *from);
 /* Go on, inside the run. */
 void qi_pair_skip(struct qi_pair *p, uint64_t len);
 

@@ -15,6 +15,15 @@ same_verdict() {
   diff <(echo "$theirs") <(echo "$output")
 }
 
+# flip FILE OFFSET...: another byte there, whatever it was.
+flip() {
+  perl -e 'my $name = shift; open F, "+<", $name or die;
+    for (@ARGV) {
+      seek F, $_, 0; read F, my $c, 1;
+      seek F, $_, 0; print F chr(ord($c) ^ 1);
+    }' "$@"
+}
+
 @test "equal content, whatever the format" {
   mkpattern a.raw 2M 1
   qemu-img convert -f raw -O qcow2 a.raw a.qcow2
@@ -31,15 +40,48 @@ same_verdict() {
   mkpattern a.raw 2M 1
   for at in 0 1 511 65536 1000000 2097151; do
     cp a.raw b.raw
-    # Whatever is there, this is something else.
-    perl -e 'open F, "+<", "b.raw"; seek F, $ARGV[0], 0; read F, $c, 1;
-      seek F, $ARGV[0], 0; print F chr(ord($c) ^ 1)' "$at"
+    flip b.raw "$at"
     expect_code 1 "$QIMG" compare a.raw b.raw
     # qemu-img tells the sector.
     [ "$output" = "$(qemu-img compare -f raw -F raw a.raw b.raw)" ]
     expect_code 1 "$QIMG" compare --output json a.raw b.raw
     json --argjson at "$at" '.qimg and .result == "different" and
       .offset <= $at and .offset > $at - 512'
+  done
+}
+
+@test "what comes first counts, whichever thread is faster" {
+  local seed=${QIMG_SEED-$RANDOM} n first at bad
+  echo "QIMG_SEED=$seed"
+  RANDOM=$seed
+  mkpattern a.raw 16M 1
+  for n in {1..10}; do
+    cp a.raw b.raw
+    first=$((RANDOM * 256 + RANDOM % 256))
+    at=("$first")
+    while [ ${#at[@]} -lt 20 ]; do
+      at+=($((first + (RANDOM * 32768 + RANDOM) % (16777216 - first))))
+    done
+    flip b.raw "${at[@]}"
+    same_verdict 1 -f raw -F raw a.raw b.raw
+  done
+
+  # A cluster that cannot be read, with a difference on either side of it.
+  seq 10000000 | head -c 16M >a.raw
+  qemu-img convert -c -f raw -O qcow2 a.raw bad.qcow2
+  head -c 40k /dev/zero | tr '\0' '\377' |
+    dd of=bad.qcow2 bs=64k seek=30 conv=notrunc status=none
+  bad=$(qemu-io -f qcow2 bad.qcow2 < <(printf 'read %dk 64k\n' {0..16320..64}) |
+    awk '/at offset/ { if ($NF != at) exit; at += 65536 } END { print at + 0 }')
+  [ "$bad" -gt 100000 ] && [ "$bad" -lt 16000000 ]
+  for n in {1..10}; do
+    cp a.raw b.raw
+    flip b.raw $((bad + 400000)) $((bad + 500000))
+    refuses 4 compare -f raw b.raw bad.qcow2 : "cannot be unpacked"
+    first=$((bad - 1048577)) # what is read at once
+    flip b.raw $first
+    expect_code 1 "$QIMG" compare --output json -f raw b.raw bad.qcow2
+    json --argjson at $((first / 512 * 512)) '.offset == $at'
   done
 }
 
