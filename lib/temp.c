@@ -88,6 +88,26 @@ static int say_stock(const char *path, int ret, struct qi_error *e)
 				"Could not resize file: Invalid argument");
 }
 
+/*
+ * What ext4 was told to empty it writes to the disk when it is next closed, so
+ * that no power cut finds it empty. Whether a new image is durable is another's
+ * decision, so it is closed while it is empty; and what is empty is left alone.
+ */
+static int make_empty(struct qi_file *f, struct qi_error *e)
+{
+	struct qi_file *again;
+	int ret = qi_file_open(&again, f->path, true, e);
+
+	if (ret)
+		return ret;
+	/* Another process may have filled it before it was locked. */
+	f->size = again->size;
+	if (f->size)
+		ret = qi_file_resize(f, 0, e);
+	qi_file_close(again, NULL);
+	return ret;
+}
+
 static int open_in_place(struct qi_temp *t, struct qi_error *e)
 {
 	int ret = qi_file_create(&t->file, t->target, e);
@@ -104,7 +124,7 @@ static int open_in_place(struct qi_temp *t, struct qi_error *e)
 	/* Until now another process could have made it its own. */
 	t->is_new = created;
 	t->file->name = t->name;
-	return t->file->is_device ? 0 : qi_file_resize(t->file, 0, e);
+	return t->file->is_device ? 0 : make_empty(t->file, e);
 }
 
 static int start_in_place(struct qi_temp *t, const char *path,

@@ -300,6 +300,28 @@ unsafe 0 1 1
 END
 }
 
+@test "what is written in place is not written out when it is closed" {
+  command -v strace >/dev/null || skip "there is no strace"
+  export ASAN_OPTIONS=${ASAN_OPTIONS-}:detect_leaks=0
+  local name emptied
+  mkimage s.qcow2 2M 1
+  cp s.qcow2 old.qcow2
+  ln -s "$QIMG" qemu-img
+  # ext4 does so with a file that it was told to empty, unless somebody has
+  # closed that while it was empty.
+  for name in new old; do
+    strace -f -e trace=openat,ftruncate,close,pwrite64 -o trace \
+      ./qemu-img convert -O qcow2 s.qcow2 $name.qcow2
+    oracle_equal s.qcow2 $name.qcow2
+    sed -n "/\"$name.qcow2\"/,/pwrite64/p" trace >start
+    echo "$name" && cat start
+    grep -q pwrite64 start
+    emptied=$(grep -c 'ftruncate(.*, 0)' start) || true
+    [ "$name $emptied" = "new 0" ] || [ "$name $emptied" = "old 1" ]
+  done
+  [[ $(sed -n '/ftruncate(.*, 0)/,$p' start) == *close* ]]
+}
+
 @test "-n: behind the end of the source a cluster keeps what it has" {
   truncate -s $((2 * 1048576 + 512)) src.raw
   qemu-img create -q -f qcow2 t.qcow2 3M
