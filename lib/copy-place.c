@@ -14,10 +14,13 @@ static void note(struct worker *k, uint64_t off, uint64_t host_off,
 static int write_one(struct worker *k, const struct placed *p,
 		     struct qi_error *e)
 {
-	int ret = p->data ? qi_file_write(k->engine->w->file, p->host_off,
-					  p->len, p->data, e) :
-			    qi_engine_share(k, p, e);
+	struct qi_file *file = k->engine->w->file;
+	int ret = p->data ?
+			  qi_file_write(file, p->host_off, p->len, p->data, e) :
+			  qi_engine_share(k, p, e);
 
+	if (!ret && p->data)
+		qi_file_write_back(file, p->host_off, p->len);
 	return ret ? qi_stock(e, ret, "error while writing at byte %llu: %s",
 			      (unsigned long long)p->off, strerror(-ret)) :
 		     0;

@@ -13,6 +13,8 @@
 
 /* What all file systems and devices take for direct access. */
 #define DIRECT_UNIT 4096
+/* What is less is better left until there is more beside it. */
+#define WRITE_BACK_MIN (256u << 10)
 
 static int kernel_open(const char *path, int flags, mode_t mode)
 {
@@ -347,6 +349,13 @@ int qi_file_write(struct qi_file *f, uint64_t off, size_t len, const void *buf,
 	}
 	note_end(f, off + len);
 	return f->syncs_writes ? qi_file_sync(f, e) : 0;
+}
+
+void qi_file_write_back(const struct qi_file *f, uint64_t off, size_t len)
+{
+	if (!f->ops && !f->never_syncs && len >= WRITE_BACK_MIN)
+		sync_file_range(f->fd, (off_t)off, (off_t)len,
+				SYNC_FILE_RANGE_WRITE);
 }
 
 int qi_file_write_zeroes(struct qi_file *f, uint64_t off, uint64_t len,

@@ -125,6 +125,11 @@ ssize_t qi_file_read_some(struct qi_file *f, uint64_t off, size_t len,
 			  void *buf, struct qi_error *e);
 int qi_file_write(struct qi_file *f, uint64_t off, size_t len, const void *buf,
 		  struct qi_error *e);
+/*
+ * Have the disk begin with what was written, as a sync will want it: a hint,
+ * with nothing to wait for. Not for a file that is never synced.
+ */
+void qi_file_write_back(const struct qi_file *f, uint64_t off, size_t len);
 int qi_file_write_zeroes(struct qi_file *f, uint64_t off, uint64_t len,
 			 struct qi_error *e);
 /*
