@@ -4,6 +4,7 @@
  *
  *	one COMMAND [ARGUMENT]...	the command, its output thrown away
  *	one --write BYTES FILE		so many bytes from memory to a new file
+ *	one --store BYTES FILE		the same, until they are on the disk
  *	one --read FILE...		all bytes of files, holes left out
  *	one --copy FROM TO		both: what a plain copy takes
  *
@@ -14,6 +15,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,15 +81,25 @@ static void write_bytes(uint64_t bytes, int out)
 	}
 }
 
+static void write_to(char **arg, bool store)
+{
+	int out = open_file(arg[1], O_WRONLY | O_CREAT | O_TRUNC);
+
+	memset(piece, 1, PIECE);
+	write_bytes(strtoull(arg[0], NULL, 10), out);
+	if (store && fdatasync(out))
+		fail(arg[1]);
+}
+
 /* In the child, from which it does not return. */
 static void run(char **arg)
 {
 	const char *what = arg[0];
 
 	if (strcmp(what, "--write") == 0 && arg[1] && arg[2]) {
-		memset(piece, 1, PIECE);
-		write_bytes(strtoull(arg[1], NULL, 10),
-			    open_file(arg[2], O_WRONLY | O_CREAT | O_TRUNC));
+		write_to(arg + 1, false);
+	} else if (strcmp(what, "--store") == 0 && arg[1] && arg[2]) {
+		write_to(arg + 1, true);
 	} else if (strcmp(what, "--copy") == 0 && arg[1] && arg[2]) {
 		pass_data(arg[1],
 			  open_file(arg[2], O_WRONLY | O_CREAT | O_TRUNC));

@@ -74,7 +74,7 @@ flip() {
   bad=$(qemu-io -f qcow2 bad.qcow2 < <(printf 'read %dk 64k\n' {0..16320..64}) |
     awk '/at offset/ { if ($NF != at) exit; at += 65536 } END { print at + 0 }')
   [ "$bad" -gt 100000 ] && [ "$bad" -lt 16000000 ]
-  for n in {1..10}; do
+  for _ in {1..10}; do
     cp a.raw b.raw
     flip b.raw $((bad + 400000)) $((bad + 500000))
     refuses 4 compare -f raw b.raw bad.qcow2 : "cannot be unpacked"

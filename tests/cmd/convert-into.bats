@@ -275,14 +275,19 @@ END
   oracle_equal src.raw t.qcow2
 }
 
+# traced CALLS FILE COMMAND...: the system calls that it makes, to the file. Leaks
+# cannot be looked for in a process that is traced.
+traced() {
+  ASAN_OPTIONS=${ASAN_OPTIONS-}:detect_leaks=0 \
+    strace -f -e trace="$1" -o "$2" "${@:3}"
+}
+
 @test "-t, -T: direct access, syncs at each write, or none" {
   command -v strace >/dev/null || skip "there is no strace"
-  # Leaks cannot be looked for in a process that is traced.
-  export ASAN_OPTIONS=${ASAN_OPTIONS-}:detect_leaks=0
   mkimage s.qcow2 2M 1
   local mode direct least most syncs
   while read -r mode direct least most; do
-    strace -f -e trace=openat,fdatasync -o "$mode.trace" \
+    traced openat,fdatasync "$mode.trace" \
       "$QIMG" convert --force -t "$mode" -T "$mode" -O qcow2 s.qcow2 t.qcow2
     oracle_check t.qcow2
     oracle_equal s.qcow2 t.qcow2
@@ -302,7 +307,6 @@ END
 
 @test "what is written in place is not written out when it is closed" {
   command -v strace >/dev/null || skip "there is no strace"
-  export ASAN_OPTIONS=${ASAN_OPTIONS-}:detect_leaks=0
   local name emptied
   mkimage s.qcow2 2M 1
   cp s.qcow2 old.qcow2
@@ -310,7 +314,7 @@ END
   # ext4 does so with a file that it was told to empty, unless somebody has
   # closed that while it was empty.
   for name in new old; do
-    strace -f -e trace=openat,ftruncate,close,pwrite64 -o trace \
+    traced openat,ftruncate,close,pwrite64 trace \
       ./qemu-img convert -O qcow2 s.qcow2 $name.qcow2
     oracle_equal s.qcow2 $name.qcow2
     sed -n "/\"$name.qcow2\"/,/pwrite64/p" trace >start
