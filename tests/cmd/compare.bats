@@ -51,11 +51,11 @@ flip() {
 }
 
 @test "what comes first counts, whichever thread is faster" {
-  local seed=${QIMG_SEED-$RANDOM} n first at bad
+  local seed=${QIMG_SEED-$RANDOM} first at bad
   echo "QIMG_SEED=$seed"
   RANDOM=$seed
   mkpattern a.raw 16M 1
-  for n in {1..10}; do
+  for _ in {1..10}; do
     cp a.raw b.raw
     first=$((RANDOM * 256 + RANDOM % 256))
     at=("$first")
