@@ -2,10 +2,9 @@
 /*
  * compare.c - do two images have the same content?
  *
- * The plan goes through the extents of both and hands out what has to be read,
- * in ascending order; it ends where something was found. What was handed out
- * before is looked at in any case, so the first of what is found is the same
- * for any number of threads.
+ * A step is some runs that are equal as their extents say, and a piece of one
+ * that has to be read. Threads look at pieces at the same time, and tell in
+ * turn what they found, so it is the same for any number of them.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -13,59 +12,51 @@
 #include "lib/pair.h"
 #include "lib/threads.h"
 
+#define EQUAL_RUNS 32 /* in a step, at most */
+
 struct comparison {
+	bool strict;
+	const struct qi_progress *progress;
 	pthread_mutex_t lock; /* of all below */
 	struct qi_pair plan;
-	bool strict, has_found;
-	struct qi_comparison *out; /* the first that was found: */
-	int ret;		   /* 0, or why it could not be looked at */
-	uint64_t off;
+	uint64_t planned; /* steps */
+	bool all_planned;
+	uint64_t turn; /* the step whose turn it is */
+	pthread_cond_t turn_changed;
+	bool has_found;
+	struct qi_comparison *out; /* what was found */
+	int ret;		   /* or why it could not be looked at */
 	struct qi_error *error;
-	uint64_t done; /* bytes that are equal */
-	const struct qi_progress *progress;
 };
 
+/* A thread, with its step. */
 struct worker {
 	struct comparison *c;
-	struct qi_pair pair; /* what is looked at */
-	uint64_t len;
+	uint64_t step;
+	unsigned equal_count;
+	uint64_t equal_end[EQUAL_RUNS];
+	struct qi_pair pair;
+	uint64_t off, len; /* of the piece; none: 0, and the step ends at off */
+	/* What is at off: */
+	enum qi_compare_result result;
+	int ret;
+	struct qi_error error;
 };
 
-/* result, or ret and e, at off. */
-static void found(struct comparison *c, uint64_t off,
-		  enum qi_compare_result result, int ret,
-		  const struct qi_error *e)
+/* 1: a step. 0: it is the last. */
+static int plan_step(struct worker *k)
 {
-	if (c->has_found && c->off <= off)
-		return;
-	c->has_found = true;
-	c->off = off;
-	c->ret = ret;
-	if (ret && c->error)
-		*c->error = *e;
-	c->out->result = result;
-	c->out->off = off;
-}
-
-static void go_on(struct comparison *c, uint64_t len)
-{
-	c->done += len;
-	if (c->progress && c->progress->fn)
-		c->progress->fn(c->progress->arg, c->done, c->plan.end);
-}
-
-/* 1: k has a piece of a run to look at. 0: there is nothing more to do. */
-static int plan_piece(struct worker *k, struct qi_error *e)
-{
-	struct comparison *c = k->c;
-	struct qi_pair *p = &c->plan;
+	struct qi_pair *p = &k->c->plan;
 	uint64_t len;
-	int ret = qi_interrupted(e);
 
-	while (!ret && !c->has_found && (ret = qi_pair_run(p, &len, e)) > 0) {
-		if (c->strict &&
+	while (k->equal_count < EQUAL_RUNS) {
+		int ret = qi_pair_run(p, &len, &k->error);
+
+		if (ret <= 0)
+			return ret;
+		if (k->c->strict &&
 		    (p->x[0].flags ^ p->x[1].flags) & QI_EXT_ALLOCATED) {
-			found(c, p->pos, QI_COMPARE_STATUS, 0, NULL);
+			k->result = QI_COMPARE_STATUS;
 			return 0;
 		}
 		if (!qi_pair_is_equal(p)) {
@@ -75,54 +66,88 @@ static int plan_piece(struct worker *k, struct qi_error *e)
 			return 1;
 		}
 		qi_pair_skip(p, len);
-		go_on(c, len);
-		ret = 0;
+		k->equal_end[k->equal_count++] = p->pos;
 	}
-	return ret;
+	return 1;
 }
 
-static int take_piece(struct worker *k, struct qi_error *e)
+static bool take_step(struct worker *k)
 {
 	struct comparison *c = k->c;
+	bool is_more;
 	int ret;
 
 	pthread_mutex_lock(&c->lock);
-	ret = plan_piece(k, e);
-	if (ret < 0)
-		found(c, c->plan.pos, QI_COMPARE_EQUAL, ret, e);
+	is_more = !c->all_planned;
+	if (is_more) {
+		k->step = c->planned++;
+		k->equal_count = 0;
+		k->len = 0;
+		k->result = QI_COMPARE_EQUAL;
+		ret = qi_interrupted(&k->error);
+		if (!ret)
+			ret = plan_step(k);
+		c->all_planned = ret <= 0;
+		k->ret = ret < 0 ? ret : 0;
+		k->off = k->len ? k->pair.pos : c->plan.pos;
+	}
 	pthread_mutex_unlock(&c->lock);
-	return ret;
+	return is_more;
 }
 
-static void look_at_piece(struct worker *k, struct qi_error *e)
+static void look_at_piece(struct worker *k)
 {
-	uint64_t len = k->len, looked, equal = 0;
-	int ret = 0;
+	uint64_t looked, equal;
 
-	while (k->len) {
-		ret = qi_pair_compare(&k->pair, k->len, &looked, &equal, e);
-		if (ret || equal < looked)
-			break;
-		qi_pair_skip(&k->pair, looked);
-		k->len -= looked;
+	k->ret = qi_pair_compare(&k->pair, k->len, &looked, &equal, &k->error);
+	if (k->ret || equal == k->len)
+		return;
+	k->result = QI_COMPARE_DIFFERENT;
+	k->off += equal;
+}
+
+static void show(const struct comparison *c, uint64_t done)
+{
+	if (c->progress && c->progress->fn)
+		c->progress->fn(c->progress->arg, done, c->plan.end);
+}
+
+static void tell_step(const struct worker *k)
+{
+	struct comparison *c = k->c;
+
+	for (unsigned i = 0; i < k->equal_count; i++)
+		show(c, k->equal_end[i]);
+	if (!k->ret && k->result == QI_COMPARE_EQUAL) {
+		if (k->len)
+			show(c, k->off + k->len);
+		return;
 	}
-	pthread_mutex_lock(&k->c->lock);
-	if (ret)
-		found(k->c, k->pair.pos, QI_COMPARE_EQUAL, ret, e);
-	else if (k->len)
-		found(k->c, k->pair.pos + equal, QI_COMPARE_DIFFERENT, 0, e);
-	else
-		go_on(k->c, len);
-	pthread_mutex_unlock(&k->c->lock);
+	c->has_found = c->all_planned = true;
+	c->out->result = k->result;
+	c->out->off = k->off;
+	c->ret = k->ret;
+	if (k->ret && c->error)
+		*c->error = k->error;
 }
 
 static void *work(void *arg)
 {
 	struct worker *k = arg;
-	struct qi_error e = { "" };
+	struct comparison *c = k->c;
 
-	while (take_piece(k, &e) > 0)
-		look_at_piece(k, &e);
+	while (take_step(k)) {
+		if (k->len)
+			look_at_piece(k);
+		pthread_mutex_lock(&c->lock);
+		while (c->turn != k->step)
+			pthread_cond_wait(&c->turn_changed, &c->lock);
+		if (!c->has_found)
+			tell_step(k);
+		c->turn++;
+		pthread_cond_broadcast(&c->turn_changed);
+		pthread_mutex_unlock(&c->lock);
+	}
 	return NULL;
 }
 
@@ -152,6 +177,7 @@ int qi_compare_images(struct qi_node *a, struct qi_node *b, bool strict,
 	uint64_t end = qi_max(a->facts.size, b->facts.size);
 	struct comparison c = {
 		.lock = PTHREAD_MUTEX_INITIALIZER,
+		.turn_changed = PTHREAD_COND_INITIALIZER,
 		.strict = strict,
 		.out = out,
 		.error = e,

@@ -15,12 +15,14 @@ static int write_one(struct worker *k, const struct placed *p,
 		     struct qi_error *e)
 {
 	struct qi_file *file = k->engine->w->file;
-	int ret = p->data ?
-			  qi_file_write(file, p->host_off, p->len, p->data, e) :
-			  qi_engine_share(k, p, e);
+	int ret;
 
-	if (!ret && p->data)
+	if (p->data) {
+		ret = qi_file_write(file, p->host_off, p->len, p->data, e);
 		qi_file_write_back(file, p->host_off, p->len);
+	} else {
+		ret = qi_engine_share(k, p, e);
+	}
 	return ret ? qi_stock(e, ret, "error while writing at byte %llu: %s",
 			      (unsigned long long)p->off, strerror(-ret)) :
 		     0;

@@ -13,7 +13,7 @@
 
 /* What all file systems and devices take for direct access. */
 #define DIRECT_UNIT 4096
-/* What is less is better left until there is more beside it. */
+/* What is less is left to the sync, which finds more beside it. */
 #define WRITE_BACK_MIN (256u << 10)
 
 static int kernel_open(const char *path, int flags, mode_t mode)
@@ -353,7 +353,8 @@ int qi_file_write(struct qi_file *f, uint64_t off, size_t len, const void *buf,
 
 void qi_file_write_back(const struct qi_file *f, uint64_t off, size_t len)
 {
-	if (!f->ops && !f->never_syncs && len >= WRITE_BACK_MIN)
+	if (!f->ops && !f->never_syncs && !f->syncs_writes && f->direct < 0 &&
+	    len >= WRITE_BACK_MIN)
 		sync_file_range(f->fd, (off_t)off, (off_t)len,
 				SYNC_FILE_RANGE_WRITE);
 }

@@ -127,7 +127,8 @@ int qi_file_write(struct qi_file *f, uint64_t off, size_t len, const void *buf,
 		  struct qi_error *e);
 /*
  * Have the disk begin with what was written, as a sync will want it: a hint,
- * with nothing to wait for. Not for a file that is never synced.
+ * for which there is usually nothing to wait. Files that need none are left
+ * alone.
  */
 void qi_file_write_back(const struct qi_file *f, uint64_t off, size_t len);
 int qi_file_write_zeroes(struct qi_file *f, uint64_t off, uint64_t len,

@@ -2,7 +2,8 @@
 /*
  * pair.h - two guest views side by side, to find where they differ
  *
- * Data is read only where the extents leave a doubt. A pair has one thread.
+ * Data is read only where the extents leave a doubt. One thread at a time has a
+ * pair.
  */
 #ifndef QI_PAIR_H
 #define QI_PAIR_H
@@ -34,7 +35,8 @@ bool qi_pair_is_equal(const struct qi_pair *p);
  */
 int qi_pair_compare(struct qi_pair *p, uint64_t len, uint64_t *looked,
 		    uint64_t *equal, struct qi_error *e);
-/* Have p look at what `from` is at, in another thread. */
+/* What `from` is at is for p to compare, as far as the run goes, and no more.
+ */
 void qi_pair_take(struct qi_pair *p, const struct qi_pair *from);
 /* Go on, inside the run. */
 void qi_pair_skip(struct qi_pair *p, uint64_t len);

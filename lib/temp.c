@@ -95,16 +95,17 @@ static int say_stock(const char *path, int ret, struct qi_error *e)
  */
 static int make_empty(struct qi_file *f, struct qi_error *e)
 {
-	struct qi_file *again;
-	int ret = qi_file_open(&again, f->path, true, e);
+	struct qi_file *again = NULL;
+	int ret = 0;
 
-	if (ret)
-		return ret;
 	/* Another process may have filled it before it was locked. */
-	f->size = again->size;
-	if (f->size)
+	if (qi_file_open(&again, f->path, false, NULL) ||
+	    again->dev != f->dev || again->ino != f->ino || again->size)
 		ret = qi_file_resize(f, 0, e);
-	qi_file_close(again, NULL);
+	else
+		f->size = 0;
+	if (again)
+		qi_file_close(again, NULL);
 	return ret;
 }
 

@@ -249,14 +249,12 @@ crash_holder() {
   wait "$HOLD_PID" || true
 }
 
-# make_luks IMG SIZE SECRET: an encrypted image. QEMU measures the processor
-# for that, which fails now and then on a busy one.
-make_luks() {
+# create_luks ARG...: qemu-img create, of something encrypted. QEMU measures the
+# processor for that, which fails now and then on a busy one.
+create_luks() {
   local n
   for ((n = 0; n < 20; n++)); do
-    if qemu-img create -q -f qcow2 --object secret,id=s,data="$3" \
-      -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=50 \
-      "$1" "$2" 2>luks.log; then
+    if qemu-img create -q "$@" 2>luks.log; then
       rm luks.log
       return 0
     fi
@@ -264,4 +262,10 @@ make_luks() {
   done
   cat luks.log
   return 1
+}
+
+# make_luks IMG SIZE SECRET: an encrypted image.
+make_luks() {
+  create_luks -f qcow2 --object secret,id=s,data="$3" \
+    -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=50 "$1" "$2"
 }

@@ -66,6 +66,17 @@ flip() {
     same_verdict 1 -f raw -F raw a.raw b.raw
   done
 
+  # What is longer is told where all before is equal. That is known late here.
+  ln -s "$QIMG" qemu-img
+  head -c 1M a.raw >short.raw
+  cp short.raw long.raw
+  truncate -s 100M long.raw
+  flip long.raw $((first % 1048576))
+  for _ in {1..20}; do
+    ./qemu-img compare -f raw -F raw short.raw long.raw >text || true
+    diff text <(qemu-img compare -f raw -F raw short.raw long.raw)
+  done
+
   # A cluster that cannot be read, with a difference on either side of it.
   seq 10000000 | head -c 16M >a.raw
   qemu-img convert -c -f raw -O qcow2 a.raw bad.qcow2
@@ -73,12 +84,12 @@ flip() {
     dd of=bad.qcow2 bs=64k seek=30 conv=notrunc status=none
   bad=$(qemu-io -f qcow2 bad.qcow2 < <(printf 'read %dk 64k\n' {0..16320..64}) |
     awk '/at offset/ { if ($NF != at) exit; at += 65536 } END { print at + 0 }')
-  [ "$bad" -gt 100000 ] && [ "$bad" -lt 16000000 ]
+  [ "$bad" -gt 1048577 ] && [ "$bad" -lt 16000000 ]
   for _ in {1..10}; do
     cp a.raw b.raw
     flip b.raw $((bad + 400000)) $((bad + 500000))
     refuses 4 compare -f raw b.raw bad.qcow2 : "cannot be unpacked"
-    first=$((bad - 1048577)) # what is read at once
+    first=$((bad - 1048577)) # in another piece that is read
     flip b.raw $first
     expect_code 1 "$QIMG" compare --output json -f raw b.raw bad.qcow2
     json --argjson at $((first / 512 * 512)) '.offset == $at'

@@ -7,16 +7,17 @@ load common
 
 # make KIND: an image that qemu-img makes, of 10M and something.
 make() {
-  local options=()
+  local create=(qemu-img create -q) options=()
   case $1 in
   luks)
+    create=(create_luks)
     options=(--object "secret,id=s,data=x" -o "key-secret=s,iter-time=10")
     ;;
   vmdk-*) options=(-o "subformat=${1#*-}") ;;
   vpc-fixed) options=(-o "subformat=fixed,force_size=on") ;;
   vpc-exact) options=(-o force_size=on) ;;
   esac
-  qemu-img create -q -f "${1%%-*}" "${options[@]}" "$1.img" 10489344
+  "${create[@]}" -f "${1%%-*}" "${options[@]}" "$1.img" 10489344
 }
 
 # sign_vpc FILE MAKER: the footer at its start is as MAKER, 4 bytes, made it.
