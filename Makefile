@@ -7,7 +7,7 @@
 #   make check-long  the same without samples, and long random lives: hours
 #   make lint        formatter, static analysis, scripts, man pages
 #   make demo        backups of a disk of real files, each point proved
-#   make bench       measurements, about ten minutes; README=1 puts those next
+#   make bench       measurements, ten to thirteen minutes; README=1 puts those next
 #                    to qemu-img into README.md
 #   make install     into DESTDIR/PREFIX; uninstall takes it away again
 #   make deps        install what building and testing need (needs root)
