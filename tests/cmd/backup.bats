@@ -206,13 +206,6 @@ last_is() {
   [[ $output == *vm.hashes* ]]
 }
 
-# turn_byte FILE AT: one bit of it.
-turn_byte() {
-  perl -e 'open my $f, "+<:raw", $ARGV[0]; seek $f, $ARGV[1], 0;
-    read $f, my $c, 1; seek $f, $ARGV[1], 0;
-    print $f chr(ord($c) ^ 1)' "$@"
-}
-
 @test "verify waits for a prune that changes the files of a point" {
   local id pid
   full

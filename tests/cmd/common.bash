@@ -116,6 +116,15 @@ unmount_small() {
   done
 }
 
+# turn_byte FILE AT...: one bit of each, so another byte whatever it was.
+turn_byte() {
+  perl -e 'open my $f, "+<:raw", shift or die;
+    for my $at (@ARGV) {
+      seek $f, $at, 0; read $f, my $c, 1;
+      seek $f, $at, 0; print $f chr(ord($c) ^ 1);
+    }' "$@"
+}
+
 # mkimage FILE SIZE SEED [OPTION...]: a qcow2 image with the pattern in it.
 mkimage() {
   mkpattern "$1.raw" "$2" "$3"

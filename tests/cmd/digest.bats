@@ -45,8 +45,7 @@ all_equal() {
   mkpattern a.raw 2M 1
   for at in 0 65535 65536 1000000 2097151; do
     cp a.raw "$at.raw"
-    perl -e 'open F, "+<", "$ARGV[0].raw"; seek F, $ARGV[0], 0; read F, $c, 1;
-      seek F, $ARGV[0], 0; print F chr(ord($c) ^ 1)' "$at"
+    turn_byte "$at.raw" "$at"
   done
   for size in 2096640 2097664 3M 200M; do
     cp a.raw "$size.raw"
